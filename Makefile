@@ -1,0 +1,55 @@
+# make book and make test are all that a newcomer needs. Both make .venv first, when it
+# is missing or older than the files that say what belongs in it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: book serve test notebooks lint format clean help
+
+help:
+	@echo "make book       build the book, strictly, and print the page to open"
+	@echo "make test       run all tests, and every cell of every notebook"
+	@echo "make serve      build the book and serve it on http://localhost:8000"
+	@echo "make notebooks  execute the notebooks that have changed (ALL=1: all of them)"
+	@echo "make lint       check style; make format mends what a program can mend"
+
+# The stamp holds a checksum rather than a date: a fresh clone gives every file the
+# same date, and a touched file is not a changed one.
+WANTED := $(shell cat requirements.txt pyproject.toml Makefile | cksum)
+ifneq ($(shell cat $(READY) 2>/dev/null),$(WANTED))
+.PHONY: $(READY)
+endif
+
+$(READY):
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11, 3.12 or 3.13 is needed, this is %d.%d. Try: make PYTHON=python3.12" % v)'
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo '$(WANTED)' > $(READY)
+
+book: $(READY)
+	$(BIN)/jupyter-book build -W --keep-going --quiet .
+	@echo
+	@echo "The book is built. Open $(CURDIR)/_build/html/index.html"
+
+serve: book
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+test: $(READY)
+	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval_sanitize.cfg --nbval-cell-timeout=180 $(ARGS)
+
+notebooks: $(READY)
+	$(BIN)/python book/execute.py $(if $(ALL),--all)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf _build

@@ -1,0 +1,103 @@
+"""Write files whole or not at all, and read weights that cannot run code."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from unet_edu.unet import UNet
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write`` on a temporary name beside ``path``, then rename it to ``path``.
+
+    Whoever reads ``path`` sees the old file or the new one, never a part; if writing
+    fails, the old one stays.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        write(Path(name))
+        with open(name, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's weights as safetensors, with its settings if it tells them."""
+    config = getattr(model, "config", None)
+    metadata = {"model": type(model).__name__, "config": json.dumps(config)}
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    write_atomically(path, lambda file: save_file(state, file, metadata=metadata))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load weights into ``model``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, or its weights are not this model's, with
+            the first difference.
+    """
+    state, metadata = _read(path)
+    own = model.state_dict()
+    problems = [f"it has no {name}" for name in own if name not in state]
+    problems += [f"it has {name}, the model has not" for name in state if name not in own]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, in the model {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        settings = metadata.get("config")
+        raise ValueError(
+            f"{path} does not fit this {type(model).__name__}: {problems[0]} "
+            f"({len(problems)} differences). Its settings are {settings}."
+        )
+    model.load_state_dict(state)
+
+
+def load_unet(path: Path) -> UNet:
+    """Build the U-Net that was saved in ``path`` and return it in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or does not hold a U-Net with its settings.
+    """
+    _, metadata = _read(path)
+    if metadata.get("model") != "UNet":
+        raise ValueError(
+            f"{path} holds {metadata.get('model', 'weights without a name')}, not a "
+            "UNet. Build the model yourself and use load_weights."
+        )
+    model = UNet(**json.loads(metadata["config"]))
+    load_weights(model, path)
+    return model.eval()
+
+
+def _read(path: Path) -> tuple[dict, dict]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}). If it was copied or "
+            "downloaded, fetch it again."
+        ) from error

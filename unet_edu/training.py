@@ -1,0 +1,357 @@
+"""Train a network, keep what was learned, and go on after an interruption."""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from unet_edu import metrics
+from unet_edu.blocks import check_at_least, check_choice
+from unet_edu.checkpoints import load_weights, save_weights, write_text
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss became NaN or infinite; the message says when and why."""
+
+
+def crop_mask(mask: Tensor, logits: Tensor) -> Tensor:
+    """Cut the middle of a mask to the size of the logits.
+
+    Unpadded convolutions see no border, so they have no opinion on it. The mask is
+    cut, never resized: resizing would invent class indices.
+
+    Shapes: mask (N, H, W), logits (N, C, h, w), h <= H, w <= W, to (N, h, w).
+
+    Raises ValueError if the logits are larger than the mask. Derived in chapter 6.
+    """
+    height, width = logits.shape[-2:]
+    rows, columns = mask.shape[-2] - height, mask.shape[-1] - width
+    if rows < 0 or columns < 0:
+        raise ValueError(
+            f"The logits are {height}x{width}, the mask only "
+            f"{mask.shape[-2]}x{mask.shape[-1]}. Image and mask must have one size."
+        )
+    top, left = rows // 2, columns // 2
+    return mask[..., top : top + height, left : left + width]
+
+
+def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean cross-entropy over pixels, for one logit or for several.
+
+    Shapes: logits (N, C, H, W), mask (N, H, W) of class indices, to a scalar. One
+    logit is the log-odds of class 1 against class 0.
+
+    Derived in chapter 8.
+    """
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], mask.to(logits.dtype))
+    return F.cross_entropy(logits, mask)
+
+
+def fit(
+    model: nn.Module,
+    train: Dataset,
+    val: Dataset | None = None,
+    *,
+    epochs: int = 10,
+    batch_size: int = 8,
+    lr: float = 3e-3,
+    loss: Loss = cross_entropy,
+    folder: Path | str | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    precision: str = "no",
+    channels_last: bool = True,
+    device: str | None = None,
+    workers: int = 0,
+    progress: bool = True,
+) -> list[dict]:
+    """Train ``model`` in place and return one record an epoch.
+
+    AdamW with a one-cycle learning rate. Each epoch draws its random numbers from the
+    seed and its own number, so an interrupted run that is resumed ends like one that
+    was not. On a CPU the same seed gives the same weights, bit for bit; on a GPU, up
+    to the order in which it adds.
+
+    A record holds ``epoch``, ``step``, ``loss`` (mean over the epoch), ``lr`` and,
+    with ``val``, ``val_loss``, ``val_accuracy``, ``val_iou`` and ``val_dice`` (lists
+    over classes, NaN for an absent class).
+
+    Args:
+        model: takes (N, C, H, W) float, returns logits (N, n_classes, H', W').
+        train: pairs of an image (C, H, W) float and a mask (H, W) of class indices.
+        val: pairs to evaluate on after each epoch, one image at a time.
+        epochs: passes over ``train``.
+        batch_size: images a step, on each device.
+        lr: highest learning rate of the cycle.
+        loss: function of logits and mask, cut to one size.
+        folder: where to keep ``best.safetensors`` (highest mean IoU on ``val``, or
+            the last epoch without one), ``history.json`` and the last checkpoint. It
+            must hold no other run.
+        resume: go on from the last checkpoint in ``folder``, if there is one.
+        seed: fixes the order of the images, their augmentation and dropout. It does
+            not touch the model's first weights, which exist already.
+        precision: ``"no"`` for float32, ``"bf16"`` for mixed precision.
+        channels_last: store maps with channels innermost, which most devices prefer.
+        device: ``"cpu"`` to stay on the CPU; the best device at hand if not given.
+        workers: processes that load data.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: for an empty data set, an impossible setting, a mask whose values
+            are not class indices, an image with NaN, or a checkpoint of another run.
+        FileExistsError: if ``folder`` holds a run and ``resume`` is False.
+        NonFiniteLoss: with the step and the likely causes.
+
+    Derived in chapter 8.
+    """
+    check_at_least("epochs", epochs, 1)
+    check_at_least("batch_size", batch_size, 1)
+    check_choice("precision", precision, ("no", "bf16"))
+    check_choice("device", device, (None, "cpu"))
+    if not lr > 0:
+        raise ValueError(f"lr must be above 0, got {lr!r}.")
+    for name, data in [("train", train), ("val", val)]:
+        if data is not None and len(data) == 0:
+            raise ValueError(f"The data set {name!r} is empty: there is nothing to use.")
+    AcceleratorState._reset_state()  # a notebook may call fit with other settings
+    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    order = torch.Generator()
+    loader = DataLoader(
+        train, batch_size, shuffle=True, generator=order, num_workers=workers
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    net, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    total = epochs * len(loader)
+    # PyTorch's one-cycle schedule divides by zero when it has a single step.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer.optimizer, lr, max(total, 4))
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "seed": seed,
+        "precision": precision,
+        "steps": total,
+    }
+    run = _Run(folder, settings, accelerator.is_main_process) if folder else None
+    history: list[dict] = []
+    if run:
+        history = run.begin(resume, model, optimizer.optimizer, schedule)
+
+    def step_batch(images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        logits = net(images)
+        mask = crop_mask(mask, logits)
+        metrics.check_classes(mask, max(logits.shape[1], 2))
+        return loss(logits, mask), logits, mask
+
+    hide = not (progress and accelerator.is_main_process)
+    with tqdm(
+        total=total, initial=len(history) * len(loader), disable=hide, leave=False
+    ) as bar:
+        for epoch in range(len(history) + 1, epochs + 1):
+            _seed_everything(seed, epoch, accelerator.process_index, order)
+            net.train()
+            losses = []
+            for images, mask in loader:
+                value, _, _ = step_batch(images, mask)
+                losses.append(value.item())
+                if not np.isfinite(losses[-1]):
+                    step = (epoch - 1) * len(loader) + len(losses)
+                    at = schedule.get_last_lr()[0]
+                    raise NonFiniteLoss(_why(losses, step, epoch, at, images, net, run))
+                accelerator.backward(value)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                bar.update()
+                bar.set_postfix(_postfix(losses, history))
+            record = {
+                "epoch": epoch,
+                "step": epoch * len(loader),
+                "loss": float(np.mean(losses)),
+                "lr": schedule.get_last_lr()[0],
+            }
+            if val is not None:
+                record |= _evaluate(step_batch, net, val, accelerator.device)
+            history.append(record)
+            if run:
+                run.keep(model, optimizer.optimizer, schedule, history)
+            accelerator.wait_for_everyone()
+    accelerator.unwrap_model(net, keep_fp32_wrapper=False)
+    return history
+
+
+def evaluate(model: nn.Module, data: Dataset, *, loss: Loss = cross_entropy) -> dict:
+    """Return loss, accuracy, IoU and Dice of a model over a data set.
+
+    One image at a time, on the model's device; the confusion matrix of all images is
+    summed before anything is divided. Classes as in :func:`unet_edu.metrics.iou`.
+
+    Args:
+        model: takes (N, C, H, W) float, returns logits (N, n_classes, H', W').
+        data: pairs of an image (C, H, W) float and a mask (H, W) of class indices.
+        loss: function of logits and mask, cut to one size.
+
+    Raises:
+        ValueError: if the data set is empty or a mask has unknown classes.
+
+    Derived in chapter 8.
+    """
+    if len(data) == 0:
+        raise ValueError("The data set is empty: there is nothing to evaluate.")
+
+    def step_batch(images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logits = model(images)
+        mask = crop_mask(mask, logits)
+        metrics.check_classes(mask, max(logits.shape[1], 2))
+        return loss(logits, mask), logits, mask
+
+    record = _evaluate(step_batch, model, data, next(model.parameters()).device)
+    return {name.removeprefix("val_"): value for name, value in record.items()}
+
+
+@torch.no_grad()
+def _evaluate(step_batch, net: nn.Module, data: Dataset, device: torch.device) -> dict:
+    was_training = net.training
+    net.eval()
+    confusion, losses = 0, []
+    try:
+        for i in range(len(data)):
+            image, mask = data[i]
+            value, logits, mask = step_batch(image[None].to(device), mask[None].to(device))
+            predicted = metrics.predicted_classes(logits)
+            n_classes = max(logits.shape[1], 2)
+            confusion = confusion + metrics.confusion_matrix(predicted, mask, n_classes)
+            losses.append(value.item())
+    finally:
+        net.train(was_training)
+    return {
+        "val_loss": float(np.mean(losses)),
+        "val_accuracy": metrics.pixel_accuracy(confusion),
+        "val_iou": metrics.iou(confusion).tolist(),
+        "val_dice": metrics.dice(confusion).tolist(),
+    }
+
+
+def _seed_everything(seed: int, epoch: int, process: int, order: torch.Generator) -> None:
+    """Seed every source of randomness from the run's seed and the epoch's number."""
+    order.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
+    own = int(np.random.SeedSequence([seed, epoch, process]).generate_state(1)[0])
+    torch.manual_seed(own)
+    np.random.seed(own)  # noqa: NPY002 - a data set of the reader's may draw from it
+    random.seed(own)
+
+
+def _postfix(losses: list[float], history: list[dict]) -> dict[str, str]:
+    shown = {"loss": f"{np.mean(losses[-20:]):.3f}"}
+    if history and "val_iou" in history[-1]:
+        shown["IoU"] = f"{np.nanmean(history[-1]['val_iou']):.3f}"
+    return shown
+
+
+def _why(losses, step, epoch, lr, images, net, run) -> str:
+    """Say where a loss left the numbers, and what most likely drove it out."""
+    bad_weights = any(not p.isfinite().all() for p in net.parameters())
+    if not images.isfinite().all():
+        cause = (
+            "The images of this batch hold NaN or infinity: look at how they were "
+            "read and scaled."
+        )
+    elif bad_weights:
+        cause = (
+            "The images are finite, the weights are not: an earlier step was too "
+            f"large. Try a tenth of the learning rate (it stood at {lr:.2g})."
+        )
+    else:
+        cause = (
+            "Images and weights are finite: look at the loss function (a division by "
+            "an empty class, a logarithm of zero), or at values too large for bf16."
+        )
+    before = f" The losses before it: {', '.join(f'{v:.3g}' for v in losses[-4:-1])}."
+    kept = f" The last whole checkpoint is in {run.folder}." if run else ""
+    return (
+        f"The loss is {losses[-1]} at step {step}, in epoch {epoch}. {cause}"
+        + (before if len(losses) > 1 else "")
+        + kept
+    )
+
+
+class _Run:
+    """The folder of one run: checkpoints that are whole or not there."""
+
+    def __init__(self, folder: Path | str, settings: dict, main: bool) -> None:
+        self.folder, self.settings, self.main = Path(folder), settings, main
+
+    def checkpoints(self) -> list[Path]:
+        return sorted(self.folder.glob("epoch-[0-9]*"))
+
+    def begin(self, resume: bool, model, optimizer, schedule) -> list[dict]:
+        """Load the last checkpoint if the run is to go on; return its history."""
+        kept = self.checkpoints()
+        if kept and not resume:
+            raise FileExistsError(
+                f"{self.folder} holds a run of {int(kept[-1].name[6:])} epoch(s). Pass "
+                "resume=True to go on with it, or choose another folder."
+            )
+        if not kept:
+            return []
+        state = torch.load(kept[-1] / "state.pt", weights_only=True)
+        differ = [
+            f"{name} was {state['settings'].get(name)!r}, is {value!r}"
+            for name, value in self.settings.items()
+            if state["settings"].get(name) != value
+        ]
+        if differ:
+            raise ValueError(
+                f"The run in {self.folder} had other settings: {'; '.join(differ)}. Use "
+                "the same to resume it, or choose another folder."
+            )
+        load_weights(model, kept[-1] / "model.safetensors")
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        return state["history"]
+
+    def keep(self, model, optimizer, schedule, history: list[dict]) -> None:
+        """Write the state after an epoch, then drop the one before."""
+        if not self.main:
+            return
+        scores = [np.nanmean(r["val_iou"]) if "val_iou" in r else r["epoch"] for r in history]
+        if scores[-1] == max(scores):
+            save_weights(model, self.folder / "best.safetensors")
+        before = self.checkpoints()
+        final = self.folder / f"epoch-{len(history):04d}"
+        # Under a hidden name until it is whole; a rename is one step.
+        partial = self.folder / f".{final.name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        save_weights(model, partial / "model.safetensors")
+        state = {
+            "settings": self.settings,
+            "history": history,
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+        }
+        with open(partial / "state.pt", "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(partial, final)
+        write_text(self.folder / "history.json", json.dumps(history, indent=1))
+        for old in before:
+            shutil.rmtree(old)
