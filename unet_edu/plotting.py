@@ -31,7 +31,7 @@ def use_style() -> None:
     """
     plt.rcParams.update(
         {
-            "figure.dpi": 150,
+            "figure.dpi": 130,
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
             "savefig.facecolor": "white",
@@ -56,7 +56,7 @@ def use_style() -> None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
     except ImportError:
         return  # not in a notebook
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 86, "optimize": True})
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80, "optimize": True})
 
 
 def panels(n: int, columns: int | None = None, side: float = 2.4) -> list[Axes]:

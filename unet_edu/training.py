@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from unet_edu import metrics
 from unet_edu.blocks import check_at_least, check_choice
@@ -308,7 +308,8 @@ class _Run:
         if kept and not resume:
             raise FileExistsError(
                 f"{self.folder} holds a run of {int(kept[-1].name[6:])} epoch(s). Pass "
-                "resume=True to go on with it, or choose another folder."
+                "resume=True (on the command line, --resume) to go on with it, or "
+                "choose another folder."
             )
         if not kept:
             return []

@@ -1,0 +1,258 @@
+"""The command line: unet-edu data, train, evaluate, predict."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Train, evaluate and use the U-Net of the book U-Net, Step by Step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+
+class DataName(StrEnum):
+    """The data sets of the book."""
+
+    isbi2012 = "isbi2012"
+    cells = "cells"
+
+
+class Precision(StrEnum):
+    """How numbers are stored while training."""
+
+    no = "no"
+    bf16 = "bf16"
+
+
+RunFolder = Annotated[Path, typer.Argument(help="Folder that `train` wrote, or weights.")]
+Data = Annotated[DataName, typer.Option(help="Data set.")]
+
+
+def _fail(error: Exception) -> typer.Exit:
+    """Print an expected error as one sentence and leave with status 1."""
+    typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED)
+    return typer.Exit(1)
+
+
+@app.command()
+def data(
+    name: Annotated[DataName, typer.Argument(help="Data set to fetch and describe.")],
+) -> None:
+    """Fetch a data set, check every file, and say what it holds and where it is."""
+    if name is DataName.cells:
+        print("cells are drawn by a program: nothing to fetch.")
+        return
+    from unet_edu.data import download, isbi2012
+
+    try:
+        files = download.fetch(name)
+    except download.DataNotFound as error:
+        raise _fail(error) from None
+    print(f"{name}: {len(files)} files, every sha256 right, in {download.data_folder()}")
+    for split, slices in isbi2012.SPLITS.items():
+        print(f"  {split:9} slices {slices[0]} to {slices[-1]}")
+    print(f"  classes   {', '.join(f'{i} {c}' for i, c in enumerate(isbi2012.CLASSES))}")
+
+
+def _load(name: DataName, split: str):
+    """Return a split and the names of its classes."""
+    from unet_edu.data import cells, isbi2012
+
+    if name is DataName.isbi2012:
+        return isbi2012.load(split), isbi2012.CLASSES
+    seed, n = (0, 24) if split == "train" else (1, 6)
+    return cells.Cells(n, seed=seed, size=256), cells.CLASSES["membranes"]
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for the run; must be new.")],
+    data: Data = DataName.isbi2012,
+    epochs: Annotated[int, typer.Option(help="Rounds of training.")] = 4,
+    steps: Annotated[int, typer.Option(help="Steps in one epoch.")] = 50,
+    batch_size: Annotated[int, typer.Option(help="Pieces a step.")] = 8,
+    crop: Annotated[int, typer.Option(help="Side of a training piece, pixels.")] = 128,
+    base_channels: Annotated[int, typer.Option(help="Width of the first level.")] = 16,
+    depth: Annotated[int, typer.Option(help="Times the map is halved.")] = 4,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-3,
+    precision: Annotated[Precision, typer.Option(help="Mixed precision.")] = Precision.no,
+    seed: Annotated[int, typer.Option(help="Fixes weights, pieces and order.")] = 0,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out.")
+    ] = False,
+) -> None:
+    """Train a U-Net and keep its best weights, its history and a checkpoint."""
+    import torch
+
+    from unet_edu.data.augment import RandomCrops
+    from unet_edu.data.download import DataNotFound
+    from unet_edu.training import NonFiniteLoss, fit
+    from unet_edu.unet import UNet
+
+    try:
+        pieces, classes = _load(data, "train")
+        held_out, _ = _load(data, "held_out")
+        n_channels = pieces[0][0].shape[0]
+        torch.manual_seed(seed)
+        model = UNet(
+            n_channels,
+            len(classes),
+            base_channels=base_channels,
+            depth=depth,
+            padding=1,
+        )
+        model.check_size(torch.empty(1, n_channels, crop, crop))
+        history = fit(
+            model,
+            RandomCrops(pieces, crop, steps * batch_size),
+            held_out,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            folder=out,
+            resume=resume,
+            seed=seed,
+            precision=precision.value,
+            device="cpu" if cpu else None,
+        )
+    except (ValueError, FileExistsError, DataNotFound, NonFiniteLoss) as error:
+        raise _fail(error) from None
+    print(f"{'epoch':>5} {'loss':>7} {'accuracy':>9}  " + "  IoU by class")
+    for record in history:
+        values = _by_class(record["val_iou"], classes)
+        accuracy = record["val_accuracy"]
+        print(f"{record['epoch']:5} {record['loss']:7.3f} {accuracy:9.3f}    {values}")
+    print(f"Best weights: {out / 'best.safetensors'}")
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Data = DataName.isbi2012,
+    split: Annotated[str, typer.Option(help="train, held_out or all.")] = "held_out",
+) -> None:
+    """Print how right a trained network is, and write the table beside its weights."""
+    import json
+
+    from unet_edu.checkpoints import load_unet, write_text
+    from unet_edu.data.download import DataNotFound
+    from unet_edu.training import evaluate as evaluate_model
+
+    try:
+        weights = _weights(run)
+        samples, classes = _load(data, split)
+        record = evaluate_model(_on_best_device(load_unet(weights)), samples)
+    except (ValueError, FileNotFoundError, DataNotFound) as error:
+        raise _fail(error) from None
+    rows = [
+        ("images", f"{len(samples)} ({data}, {split})"),
+        ("pixel accuracy", f"{record['accuracy']:.3f}"),
+        ("IoU", _by_class(record["iou"], classes)),
+        ("Dice", _by_class(record["dice"], classes)),
+        ("cross-entropy", f"{record['loss']:.3f}"),
+    ]
+    for name, value in rows:
+        print(f"{name:15} {value}")
+    table = weights.with_name(f"evaluation-{data}-{split}.json")
+    # JSON has no NaN: an absent class is null.
+    write_text(table, json.dumps(_without_nan(record), indent=1))
+    print(f"Table: {table}")
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or TIFF files.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the masks.")],
+) -> None:
+    """Segment pictures: for each a mask of class indices and a picture to look at."""
+    import numpy as np
+    import torch
+    from PIL import Image, UnidentifiedImageError
+
+    from unet_edu.checkpoints import load_unet, write_atomically
+    from unet_edu.inference import predict as predict_images
+
+    try:
+        model = _on_best_device(load_unet(_weights(run)))
+    except (ValueError, FileNotFoundError) as error:
+        raise _fail(error) from None
+    mode = {1: "L", 3: "RGB"}.get(model.n_channels)
+    if mode is None:
+        raise _fail(ValueError("This network takes neither gray nor colour pictures."))
+    targets = [out / f"{file.stem}-mask.png" for file in images]
+    if len(set(targets)) < len(targets):
+        raise _fail(ValueError("Two pictures have one name: their masks would collide."))
+    for file, target in zip(images, targets, strict=True):
+        try:
+            picture = np.asarray(Image.open(file).convert(mode), dtype=np.float32) / 255
+            x = torch.from_numpy(picture.reshape(*picture.shape[:2], -1))
+            mask = predict_images(model, x.permute(2, 0, 1)[None]).argmax(1)[0].cpu()
+        except (UnidentifiedImageError, OSError, ValueError) as error:
+            raise _fail(ValueError(f"{file}: {error}")) from None
+        labels = Image.fromarray(mask.numpy().astype(np.uint8))
+        write_atomically(target, lambda f, im=labels: im.save(f, format="PNG"))
+        look = out / f"{file.stem}-overlay.png"
+        write_atomically(look, lambda f, p=picture, m=mask: _overlay(f, p, m.numpy()))
+        print(f"{file} -> {target.name}, {look.name}")
+
+
+def _weights(run: Path) -> Path:
+    """Return the weights of a run: the file itself, or the best of a folder."""
+    file = run / "best.safetensors" if run.is_dir() else run
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"There are no weights at {file}. `unet-edu train --out {run}` makes some."
+        )
+    return file
+
+
+def _on_best_device(model):
+    import torch
+
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _by_class(values: list[float], classes: tuple[str, ...]) -> str:
+    """Write one value a class, and say of an absent class that it is absent."""
+    parts = []
+    for name, value in zip(classes, values, strict=True):
+        parts.append(f"{name} {'absent' if value != value else format(value, '.3f')}")
+    return ", ".join(parts)
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _overlay(file: Path, picture, mask) -> None:
+    """Paint the border of every class but the first over the picture."""
+    import numpy as np
+    from PIL import Image, ImageColor
+
+    from unet_edu.plotting import CLASSES
+
+    colour = np.stack([picture] * 3, -1) if picture.ndim == 2 else picture.copy()
+    edge = np.zeros(mask.shape, bool)
+    edge[1:] |= mask[1:] != mask[:-1]
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    for value in np.unique(mask):
+        shade = ImageColor.getrgb(CLASSES[int(value) % len(CLASSES)])
+        if value:
+            inside = mask == value
+            colour[inside] = 0.65 * colour[inside] + 0.35 * np.array(shade) / 255
+            colour[inside & edge] = np.array(shade) / 255
+    Image.fromarray((colour * 255).astype(np.uint8)).save(file, format="PNG")
+
+
+if __name__ == "__main__":
+    app()
