@@ -4,13 +4,14 @@ import json
 import os
 import random
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -18,12 +19,6 @@ from tqdm import tqdm
 from unet_edu import metrics
 from unet_edu.blocks import check_at_least, check_choice
 from unet_edu.checkpoints import load_weights, save_weights, write_text
-
-with warnings.catch_warnings():
-    # In a notebook without ipywidgets, tqdm complains about a bar that we do not use.
-    warnings.filterwarnings("ignore", message="IProgress not found")
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
