@@ -169,11 +169,11 @@ class UNet(nn.Module):
         below = max((s for s in fits if s < bad[0]), default=None)
         above = min(s for s in fits if s > bad[0])
         near = f"{above}" if below is None else f"{below} or {above}"
-        rule = "" if self.align == "pad" else ", a multiple of 2^depth apart"
+        steps = "" if self.align == "pad" else f" and go on in steps of {2**self.depth}"
         raise ValueError(
             f"Images of {height}x{width} do not fit a U-Net of depth {self.depth} with "
             f"padding={self.padding} and align={self.align!r}: sides start at "
-            f"{fits[0]}{rule}. Instead of {bad[0]}, use {near}."
+            f"{fits[0]}{steps}. Instead of {bad[0]}, use {near}."
         )
 
     def fits(self, size: int) -> bool:
