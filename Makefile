@@ -42,6 +42,7 @@ test: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/python book/execute.py $(if $(ALL),--all)
+	$(BIN)/python book/draw_cover.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
