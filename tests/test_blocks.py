@@ -96,7 +96,6 @@ def test_ill_settings(block, args, kwargs, says):
         block(*args, **kwargs)
 
 
-@pytest.mark.xfail(strict=True, reason="mid_channels is not checked")
 @pytest.mark.parametrize("middle", [0, -1])
 def test_ill_middle(middle):
     with pytest.raises(ValueError, match=rf"mid_channels .* >= 1, got {middle}"):

@@ -155,9 +155,6 @@ def test_draw_refuses(arguments, message):
         pytest.param(
             {"seed": -1},
             r"seed must be an integer >= 0, got -1\.",
-            marks=pytest.mark.xfail(
-                strict=True, reason="names a seed made from the one that was given"
-            ),
         ),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",

@@ -222,9 +222,6 @@ def test_predict_takes_an_unpadded_network(tmp_path, picture):
         pytest.param(
             ["--crop", -4],
             ["-4"],
-            marks=pytest.mark.xfail(
-                strict=True, raises=AssertionError, reason="a traceback instead"
-            ),
         ),
     ],
     ids=lambda v: " ".join(map(str, v)) if str(v[0]).startswith("--") else "",
@@ -334,7 +331,6 @@ def test_predict_refuses_a_network_of_two_channels(tmp_path, picture):
     assert_says(result, "neither gray nor colour")
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="a traceback instead")
 def test_evaluate_refuses_a_network_of_other_classes(tmp_path):
     model = UNet(1, 3, base_channels=2, depth=2, padding=1)
     save_weights(model, tmp_path / "net.safetensors")
@@ -342,11 +338,6 @@ def test_evaluate_refuses_a_network_of_other_classes(tmp_path):
     assert_says(result, "3", "2")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="any split but train is taken for held_out",
-)
 def test_evaluate_refuses_an_unknown_split(run):
     result = unet_edu("evaluate", run, "--data", "cells", "--split", "validation")
     assert_says(result, "validation", "held_out")

@@ -220,7 +220,6 @@ def test_two_processes_at_once(source, folder):
     assert contents(folder) == {"c.bin": FILES["c.bin"]}
 
 
-@pytest.mark.xfail(strict=True, reason="pooch's temporary files belong to one user")
 def test_the_umask_decides_who_may_read_a_download(source):
     # A shared folder is filled by one user and read by all.
     before = os.umask(0o022)

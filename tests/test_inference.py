@@ -142,11 +142,6 @@ def test_the_images_are_left_as_they_were():
     assert torch.equal(x, before)
 
 
-BEFORE_THE_MODEL = pytest.mark.xfail(
-    strict=True, reason="fails before the model can say what is wrong"
-)
-
-
 @pytest.mark.parametrize(
     ("geometry", "images", "error", "message"),
     [
@@ -158,7 +153,6 @@ BEFORE_THE_MODEL = pytest.mark.xfail(
             torch.rand(16, 16),
             ValueError,
             r"pass x\[None, None\]",
-            marks=BEFORE_THE_MODEL,
         ),
         (
             "paper",
@@ -178,7 +172,6 @@ BEFORE_THE_MODEL = pytest.mark.xfail(
             torch.zeros(1, 1, 16, 16).numpy(),
             TypeError,
             r"got ndarray\. torch\.from_numpy",
-            marks=BEFORE_THE_MODEL,
         ),
         ("practical", torch.rand(1, 1, 3, 9), ValueError, r"Instead of 3, use 4"),
         ("paper", torch.rand(1, 1, 1, 9), ValueError, r"one pixel wide"),

@@ -70,9 +70,6 @@ def test_which_boxes_the_arrows_join():
     }
 
 
-@pytest.mark.xfail(
-    strict=True, raises=(RuntimeError, StopIteration), reason="dropout between stages"
-)
 def test_a_network_in_training_with_dropout():
     net = UNet(1, 1, base_channels=2, depth=1, padding=1, dropout=0.5)
     plotting.draw_unet(net, (1, 1, 16, 16))

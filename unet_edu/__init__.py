@@ -5,4 +5,4 @@ from unet_edu.fcn import FCN, VGG16FCN
 from unet_edu.unet import UNet
 
 __version__ = "0.1.0"
-__all__ = ["FCN", "DoubleConv", "Down", "OutConv", "UNet", "Up", "VGG16FCN"]
+__all__ = ["FCN", "VGG16FCN", "DoubleConv", "Down", "OutConv", "UNet", "Up"]

@@ -46,7 +46,8 @@ class DoubleConv(nn.Module):
         check_at_least("in_channels", in_channels, 1)
         check_at_least("out_channels", out_channels, 1)
         check_at_least("padding", padding, 0)
-        mid_channels = mid_channels or out_channels
+        mid_channels = out_channels if mid_channels is None else mid_channels
+        check_at_least("mid_channels", mid_channels, 1)
         layers = []
         for n_in, n_out in [(in_channels, mid_channels), (mid_channels, out_channels)]:
             layers.append(nn.Conv2d(n_in, n_out, kernel_size=3, padding=padding))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from unet_edu.unet import UNet
@@ -38,12 +38,27 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
+def write_json(path: Path, value: dict | list) -> None:
+    """Write JSON whole or not at all; NaN, which JSON lacks, becomes null."""
+    write_text(path, json.dumps(_without_nan(value), indent=1))
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's weights as safetensors, with its settings if it tells them."""
     config = getattr(model, "config", None)
     metadata = {"model": type(model).__name__, "config": json.dumps(config)}
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    write_atomically(path, lambda file: save_file(state, file, metadata=metadata))
+    # Not save_file: its files are closed to everyone but their owner.
+    data = save(state, metadata=metadata)
+    write_atomically(path, lambda file: file.write_bytes(data))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -57,7 +72,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     state, metadata = _read(path)
     own = model.state_dict()
     problems = [f"it has no {name}" for name in own if name not in state]
-    problems += [f"it has {name}, the model has not" for name in state if name not in own]
+    problems += [
+        f"it has {name}, the model has not" for name in state if name not in own
+    ]
     problems += [
         f"{name} is {tuple(state[name].shape)}, in the model {tuple(own[name].shape)}"
         for name in own
@@ -85,7 +102,14 @@ def load_unet(path: Path) -> UNet:
             f"{path} holds {metadata.get('model', 'weights without a name')}, not a "
             "UNet. Build the model yourself and use load_weights."
         )
-    model = UNet(**json.loads(metadata["config"]))
+    try:
+        model = UNet(**json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} does not say how its UNet was built: its settings are "
+            f"{metadata.get('config')} ({error}). Save it with save_weights, or build "
+            "the model yourself and use load_weights."
+        ) from None
     load_weights(model, path)
     return model.eval()
 

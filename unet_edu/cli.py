@@ -28,7 +28,9 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
-RunFolder = Annotated[Path, typer.Argument(help="Folder that `train` wrote, or weights.")]
+RunFolder = Annotated[
+    Path, typer.Argument(help="Folder that `train` wrote, or weights.")
+]
 Data = Annotated[DataName, typer.Option(help="Data set.")]
 
 
@@ -52,10 +54,14 @@ def data(
         files = download.fetch(name)
     except download.DataNotFound as error:
         raise _fail(error) from None
-    print(f"{name}: {len(files)} files, every sha256 right, in {download.data_folder()}")
+    print(
+        f"{name}: {len(files)} files, every sha256 right, in {download.data_folder()}"
+    )
     for split, slices in isbi2012.SPLITS.items():
         print(f"  {split:9} slices {slices[0]} to {slices[-1]}")
-    print(f"  classes   {', '.join(f'{i} {c}' for i, c in enumerate(isbi2012.CLASSES))}")
+    print(
+        f"  classes   {', '.join(f'{i} {c}' for i, c in enumerate(isbi2012.CLASSES))}"
+    )
 
 
 def _load(name: DataName, split: str):
@@ -64,7 +70,10 @@ def _load(name: DataName, split: str):
 
     if name is DataName.isbi2012:
         return isbi2012.load(split), isbi2012.CLASSES
-    seed, n = (0, 24) if split == "train" else (1, 6)
+    sizes = {"train": (0, 24), "held_out": (1, 6)}
+    if split not in sizes:
+        raise ValueError(f"cells have the splits train and held_out; got {split!r}.")
+    seed, n = sizes[split]
     return cells.Cells(n, seed=seed, size=256), cells.CLASSES["membranes"]
 
 
@@ -79,7 +88,9 @@ def train(
     base_channels: Annotated[int, typer.Option(help="Width of the first level.")] = 16,
     depth: Annotated[int, typer.Option(help="Times the map is halved.")] = 4,
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-3,
-    precision: Annotated[Precision, typer.Option(help="Mixed precision.")] = Precision.no,
+    precision: Annotated[
+        Precision, typer.Option(help="Mixed precision.")
+    ] = Precision.no,
     seed: Annotated[int, typer.Option(help="Fixes weights, pieces and order.")] = 0,
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU.")] = False,
     resume: Annotated[
@@ -89,12 +100,19 @@ def train(
     """Train a U-Net and keep its best weights, its history and a checkpoint."""
     import torch
 
+    from unet_edu.blocks import check_at_least
     from unet_edu.data.augment import RandomCrops
     from unet_edu.data.download import DataNotFound
     from unet_edu.training import NonFiniteLoss, fit
     from unet_edu.unet import UNet
 
     try:
+        for name, value in [
+            ("steps", steps),
+            ("batch-size", batch_size),
+            ("crop", crop),
+        ]:
+            check_at_least(name, value, 1)
         pieces, classes = _load(data, "train")
         held_out, _ = _load(data, "held_out")
         n_channels = pieces[0][0].shape[0]
@@ -120,7 +138,7 @@ def train(
             precision=precision.value,
             device="cpu" if cpu else None,
         )
-    except (ValueError, FileExistsError, DataNotFound, NonFiniteLoss) as error:
+    except (ValueError, OSError, DataNotFound, NonFiniteLoss) as error:
         raise _fail(error) from None
     print(f"{'epoch':>5} {'loss':>7} {'accuracy':>9}  " + "  IoU by class")
     for record in history:
@@ -137,16 +155,20 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, held_out or all.")] = "held_out",
 ) -> None:
     """Print how right a trained network is, and write the table beside its weights."""
-    import json
-
-    from unet_edu.checkpoints import load_unet, write_text
+    from unet_edu.checkpoints import load_unet, write_json
     from unet_edu.data.download import DataNotFound
     from unet_edu.training import evaluate as evaluate_model
 
     try:
         weights = _weights(run)
         samples, classes = _load(data, split)
-        record = evaluate_model(_on_best_device(load_unet(weights)), samples)
+        model = load_unet(weights)
+        if max(model.n_classes, 2) != len(classes):
+            raise ValueError(
+                f"The network in {weights} has {model.n_classes} classes, {data} has "
+                f"{len(classes)}: {', '.join(classes)}."
+            )
+        record = evaluate_model(_on_best_device(model), samples)
     except (ValueError, FileNotFoundError, DataNotFound) as error:
         raise _fail(error) from None
     rows = [
@@ -159,8 +181,7 @@ def evaluate(
     for name, value in rows:
         print(f"{name:15} {value}")
     table = weights.with_name(f"evaluation-{data}-{split}.json")
-    # JSON has no NaN: an absent class is null.
-    write_text(table, json.dumps(_without_nan(record), indent=1))
+    write_json(table, record)
     print(f"Table: {table}")
 
 
@@ -187,10 +208,12 @@ def predict(
         raise _fail(ValueError("This network takes neither gray nor colour pictures."))
     targets = [out / f"{file.stem}-mask.png" for file in images]
     if len(set(targets)) < len(targets):
-        raise _fail(ValueError("Two pictures have one name: their masks would collide."))
+        raise _fail(
+            ValueError("Two pictures have one name: their masks would collide.")
+        )
     for file, target in zip(images, targets, strict=True):
         try:
-            picture = np.asarray(Image.open(file).convert(mode), dtype=np.float32) / 255
+            picture = _read_picture(file, mode)
             x = torch.from_numpy(picture.reshape(*picture.shape[:2], -1))
             mask = predict_images(model, x.permute(2, 0, 1)[None]).argmax(1)[0].cpu()
         except (UnidentifiedImageError, OSError, ValueError) as error:
@@ -200,6 +223,18 @@ def predict(
         look = out / f"{file.stem}-overlay.png"
         write_atomically(look, lambda f, p=picture, m=mask: _overlay(f, p, m.numpy()))
         print(f"{file} -> {target.name}, {look.name}")
+
+
+def _read_picture(file: Path, mode: str):
+    """Return a picture as floats in [0, 1], gray or colour; 16-bit gray is kept."""
+    import numpy as np
+    from PIL import Image
+
+    picture = Image.open(file)
+    if picture.mode.startswith("I"):
+        gray = np.asarray(picture, dtype=np.float32) / 65535
+        return gray if mode == "L" else np.stack([gray] * 3, axis=-1)
+    return np.asarray(picture.convert(mode), dtype=np.float32) / 255
 
 
 def _weights(run: Path) -> Path:
@@ -224,14 +259,6 @@ def _by_class(values: list[float], classes: tuple[str, ...]) -> str:
     for name, value in zip(classes, values, strict=True):
         parts.append(f"{name} {'absent' if value != value else format(value, '.3f')}")
     return ", ".join(parts)
-
-
-def _without_nan(value):
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
 
 
 def _overlay(file: Path, picture, mask) -> None:

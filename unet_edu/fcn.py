@@ -129,6 +129,7 @@ class FCN(nn.Module):
         super().__init__()
         check_at_least("n_channels", n_channels, 1)
         check_at_least("n_classes", n_classes, 1)
+        check_at_least("base_channels", base_channels, 1)
         check_at_least("depth", depth, 1)
         check_choice("stride", stride, tuple(2**level for level in range(depth + 1)))
         self.n_channels, self.depth, self.stride = n_channels, depth, stride

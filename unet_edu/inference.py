@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unet_edu.blocks import check_images
 from unet_edu.unet import UNet
 
 
@@ -23,6 +24,7 @@ def predict(model: UNet, images: Tensor) -> Tensor:
 
     Source: Ronneberger et al. 2015, section 2. Derived in chapter 6.
     """
+    check_images(images, model.n_channels)
     was_training = model.training
     device = next(model.parameters()).device
     x = images.to(device)

@@ -16,6 +16,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 NOWHERE = 1 << 40
+# Operations that keep the shape and yet look along an axis. Unless it is the axis of
+# channels, their output is taken to see everything.
+MIXING = {"softmax", "log_softmax", "flip", "roll", "cumsum", "cumprod", "sort"}
 
 
 @dataclass
@@ -157,8 +160,9 @@ def ledger(model: nn.Module, input_shape: tuple[int, ...]) -> Ledger:
             name: value.detach().to("meta").requires_grad_(value.requires_grad)
             for name, value in [*model.named_parameters(), *model.named_buffers()]
         }
-        watch.ignore = {id(value) for value in state.values()}
-        x = torch.empty(input_shape, device="meta")
+        watch.stored = {v.untyped_storage()._cdata for v in state.values()}
+        floats = [v.dtype for v in state.values() if v.is_floating_point()]
+        x = torch.empty(input_shape, device="meta", dtype=(floats or [None])[0])
         watch.remember(x, [_identity(n) for n in input_shape[-2:]])
         with torch.enable_grad(), saved_tensors_hooks(watch.keep, lambda t: t), watch:
             torch.func.functional_call(model, state, (x,))
@@ -199,6 +203,10 @@ def _through(reach: Reach, taps: np.ndarray) -> Reach:
     )
 
 
+def _whole(reach: Reach) -> Reach:
+    return reach[0].min(keepdims=True), reach[1].max(keepdims=True)
+
+
 def _union(reaches: list[Reach], n: int) -> Reach:
     """Combine maps position by position; a map of another size is seen as a whole."""
     firsts, lasts = [], []
@@ -211,7 +219,9 @@ def _union(reaches: list[Reach], n: int) -> Reach:
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(value) * (2 // len(value)) if not isinstance(value, int) else (value,) * 2
+    return (
+        tuple(value) * (2 // len(value)) if not isinstance(value, int) else (value,) * 2
+    )
 
 
 def _window_taps(n_out: int, kernel: int, stride: int, pad: int, dilation: int):
@@ -227,12 +237,22 @@ def _transposed_taps(n_out: int, kernel: int, stride: int, pad: int, dilation: i
 def _resize_taps(n_in: int, n_out: int, mode: str, align_corners: bool | None):
     if mode == "nearest":
         return (np.arange(n_out) * n_in // n_out)[:, None]
+    if mode == "nearest-exact":
+        return ((2 * np.arange(n_out) + 1) * n_in // (2 * n_out))[:, None]
+    if mode == "area":
+        first = np.arange(n_out) * n_in // n_out
+        last = -(-(np.arange(n_out) + 1) * n_in // n_out) - 1
+        taps = first[:, None] + np.arange((last - first).max() + 1)
+        return np.where(taps <= last[:, None], taps, -1)
     if align_corners:
         place = np.arange(n_out) * (n_in - 1) / max(n_out - 1, 1)
     else:
         place = (np.arange(n_out) + 0.5) * n_in / n_out - 0.5
-    low = np.floor(np.clip(place, 0, n_in - 1)).astype(int)
-    return np.stack([low, np.minimum(low + 1, n_in - 1)], axis=1)
+    if mode == "bicubic":
+        taps = np.floor(place).astype(int)[:, None] + np.arange(-1, 3)
+        return np.clip(taps, 0, n_in - 1)
+    place = np.clip(place, 0, n_in - 1)
+    return np.stack([np.floor(place), np.ceil(place)], axis=1).astype(int)
 
 
 class _Watch(TorchFunctionMode):
@@ -243,8 +263,7 @@ class _Watch(TorchFunctionMode):
         self.current: list[Stage] = []
         self.reach: dict[int, list[Reach]] = {}
         self.alive: list[object] = []  # so that no id is given twice
-        self.stored: set[int] = set()
-        self.ignore: set[int] = set()
+        self.stored: set[int] = set()  # parameters and what is booked already
 
     def remember(self, x: Tensor, reach: list[Reach]) -> None:
         self.alive.append(x)
@@ -267,7 +286,7 @@ class _Watch(TorchFunctionMode):
     def keep(self, x: Tensor) -> Tensor:
         """Book a tensor that autograd saves, once for each piece of memory."""
         storage = x.untyped_storage()
-        if id(x) not in self.ignore and storage._cdata not in self.stored:
+        if storage._cdata not in self.stored:
             self.stored.add(storage._cdata)
             self.alive.append(storage)
             if self.current:
@@ -298,6 +317,8 @@ class _Watch(TorchFunctionMode):
         sides = out.shape[-2:] if out.dim() == 4 else (1, 1)
         taps = _taps(name, out, args, kwargs) if out.dim() == 4 else None
         if taps is None:
+            if name in MIXING and kwargs.get("dim", (*args, None)[1]) != 1:
+                known = [[_whole(axis) for axis in reach] for reach in known]
             reach = [_union([r[a] for r in known], n) for a, n in enumerate(sides)]
         else:
             reach = [_through(known[0][axis], taps[axis]) for axis in (0, 1)]
@@ -320,9 +341,7 @@ def _taps(name: str, out: Tensor, args: tuple, kwargs: dict) -> list | None:
         at = {"stride": 3, "padding": 4, "dilation": 5}
         if name == "conv_transpose2d":
             at["dilation"] = 7
-        stride, dilation = (
-            _pair(given(at[k], k, 1)) for k in ("stride", "dilation")
-        )
+        stride, dilation = (_pair(given(at[k], k, 1)) for k in ("stride", "dilation"))
         pad = given(at["padding"], "padding", 0)
         if pad in ("same", "valid"):
             pad = tuple(

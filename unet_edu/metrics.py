@@ -31,8 +31,8 @@ def confusion_matrix(predicted: Tensor, mask: Tensor, n_classes: int) -> Tensor:
         )
     check_classes(predicted, n_classes, "prediction")
     check_classes(mask, n_classes, "mask")
-    pairs = mask.flatten() * n_classes + predicted.flatten()
-    counts = torch.bincount(pairs.long(), minlength=n_classes**2)
+    pairs = mask.flatten().long() * n_classes + predicted.flatten().long()
+    counts = torch.bincount(pairs, minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes)
 
 

@@ -4,6 +4,7 @@ One palette, told apart by colour-blind readers too (after Okabe and Ito), on a 
 ground so that a figure reads the same in a light and a dark page.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -85,7 +86,7 @@ def show_mask(ax: Axes, image: Tensor, mask: Tensor, title: str = "") -> None:
     """Show an image with the border of each class of a mask (H, W) as a line."""
     show_image(ax, image, title)
     labels = _array(mask)
-    for value in np.unique(labels)[1:]:
+    for value in np.unique(labels[labels > 0]):
         colour = CLASSES[int(value) % len(CLASSES)]
         ax.contour(labels == value, levels=[0.5], colors=[colour], linewidths=0.9)
 
@@ -192,9 +193,13 @@ def draw_unet(model: nn.Module, input_shape: tuple[int, ...]) -> Figure:
         side = INK if name in ("image", "outc") else TRUTH
         colour = PREDICTED if name.startswith("up") else side
         ax.add_patch(
-            Rectangle((x - width / 2, y - height / 2), width, height, color=colour, lw=0)
+            Rectangle(
+                (x - width / 2, y - height / 2), width, height, color=colour, lw=0
+            )
         )
-        sides = f"{shape[-2]}²" if shape[-1] == shape[-2] else f"{shape[-2]}×{shape[-1]}"
+        sides = (
+            f"{shape[-2]}²" if shape[-1] == shape[-2] else f"{shape[-2]}×{shape[-1]}"
+        )
         ax.text(
             x, y - height / 2 - 0.06, f"{sides}\n{shape[1]} ch", ha="center", va="top",
             fontsize=7, linespacing=1.1,
@@ -230,7 +235,7 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]):
         leaves = []
         for arg in args:
             leaf = arg.detach().requires_grad_()
-            leaf.came_from = next(i for i, t in enumerate(made) if t is arg)
+            leaf.came_from = next((i for i, t in enumerate(made) if t is arg), None)
             leaves.append(leaf)
         return tuple(leaves)
 
@@ -238,7 +243,7 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]):
         def hook(module: nn.Module, args: tuple, output: Tensor) -> None:
             grads = torch.autograd.grad(output.sum(), args, allow_unused=True)
             for leaf, grad in zip(args, grads, strict=True):
-                if grad is not None:
+                if grad is not None and leaf.came_from is not None:
                     arrows.append((leaf.came_from, len(made)))
             boxes.append((name, tuple(output.shape)))
             made.append(output)
@@ -252,10 +257,14 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]):
         name: value.detach().to("meta")
         for name, value in [*model.named_parameters(), *model.named_buffers()]
     }
+    was_training = model.training
     try:
+        # Dropout would put a tensor of its own between two stages.
+        model.eval()
         with torch.enable_grad():
             torch.func.functional_call(model, state, (x,))
     finally:
+        model.train(was_training)
         for handle in handles:
             handle.remove()
     return boxes, arrows
@@ -264,7 +273,7 @@ def _trace(model: nn.Module, input_shape: tuple[int, ...]):
 def _levels(boxes: list[tuple[str, tuple[int, ...]]]) -> list[int]:
     """Number each box by how often its map has been halved and not doubled since."""
     levels = [0]
-    for (_, before), (_, shape) in zip(boxes, boxes[1:], strict=False):
+    for (_, before), (_, shape) in itertools.pairwise(boxes):
         ratio = before[-1] / shape[-1]
         step = 1 if ratio > 1.4 else -1 if ratio < 0.75 else 0
         levels.append(max(0, levels[-1] + step))

@@ -1,6 +1,5 @@
 """Train a network, keep what was learned, and go on after an interruption."""
 
-import json
 import os
 import random
 import shutil
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from unet_edu import metrics
 from unet_edu.blocks import check_at_least, check_choice
-from unet_edu.checkpoints import load_weights, save_weights, write_text
+from unet_edu.checkpoints import load_weights, save_weights, write_json
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -112,9 +111,10 @@ def fit(
 
     Raises:
         ValueError: for an empty data set, an impossible setting, a mask whose values
-            are not class indices, an image with NaN, or a checkpoint of another run.
+            are not class indices, or a checkpoint of another run.
+        TypeError: for a mask that does not hold integers.
         FileExistsError: if ``folder`` holds a run and ``resume`` is False.
-        NonFiniteLoss: with the step and the likely causes.
+        NonFiniteLoss: with the step and the likely cause, such as NaN in an image.
 
     Derived in chapter 8.
     """
@@ -122,12 +122,19 @@ def fit(
     check_at_least("batch_size", batch_size, 1)
     check_choice("precision", precision, ("no", "bf16"))
     check_choice("device", device, (None, "cpu"))
-    if not lr > 0:
-        raise ValueError(f"lr must be above 0, got {lr!r}.")
+    if not 0 < lr < float("inf"):
+        raise ValueError(f"lr must be above 0 and finite, got {lr!r}.")
     for name, data in [("train", train), ("val", val)]:
         if data is not None and len(data) == 0:
-            raise ValueError(f"The data set {name!r} is empty: there is nothing to use.")
-    AcceleratorState._reset_state()  # a notebook may call fit with other settings
+            raise ValueError(
+                f"The data set {name!r} is empty: there is nothing to use."
+            )
+    # A notebook may call fit again with another device or precision; under torchrun
+    # the processes stay as they are.
+    distributed = (
+        torch.distributed.is_available() and torch.distributed.is_initialized()
+    )
+    AcceleratorState._reset_state(reset_partial_state=not distributed)
     accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
     if channels_last:
         model.to(memory_format=torch.channels_last)
@@ -139,7 +146,9 @@ def fit(
     net, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     total = epochs * len(loader)
     # PyTorch's one-cycle schedule divides by zero when it has a single step.
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer.optimizer, lr, max(total, 4))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer.optimizer, lr, max(total, 4)
+    )
     settings = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -161,40 +170,45 @@ def fit(
         metrics.check_classes(mask, max(logits.shape[1], 2))
         return loss(logits, mask), logits, mask
 
-    hide = not (progress and accelerator.is_main_process)
-    with tqdm(
-        total=total, initial=len(history) * len(loader), disable=hide, leave=False
-    ) as bar:
-        for epoch in range(len(history) + 1, epochs + 1):
-            _seed_everything(seed, epoch, accelerator.process_index, order)
-            net.train()
-            losses = []
-            for images, mask in loader:
-                value, _, _ = step_batch(images, mask)
-                losses.append(value.item())
-                if not np.isfinite(losses[-1]):
-                    step = (epoch - 1) * len(loader) + len(losses)
-                    at = schedule.get_last_lr()[0]
-                    raise NonFiniteLoss(_why(losses, step, epoch, at, images, net, run))
-                accelerator.backward(value)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-                bar.update()
-                bar.set_postfix(_postfix(losses, history))
-            record = {
-                "epoch": epoch,
-                "step": epoch * len(loader),
-                "loss": float(np.mean(losses)),
-                "lr": schedule.get_last_lr()[0],
-            }
-            if val is not None:
-                record |= _evaluate(step_batch, net, val, accelerator.device)
-            history.append(record)
-            if run:
-                run.keep(model, optimizer.optimizer, schedule, history)
-            accelerator.wait_for_everyone()
-    accelerator.unwrap_model(net, keep_fp32_wrapper=False)
+    try:
+        hide = not (progress and accelerator.is_main_process)
+        with tqdm(
+            total=total, initial=len(history) * len(loader), disable=hide, leave=False
+        ) as bar:
+            for epoch in range(len(history) + 1, epochs + 1):
+                _seed_everything(seed, epoch, accelerator.process_index, order)
+                net.train()
+                losses = []
+                for images, mask in loader:
+                    value, _, _ = step_batch(images, mask)
+                    losses.append(value.item())
+                    if not np.isfinite(losses[-1]):
+                        step = (epoch - 1) * len(loader) + len(losses)
+                        at = schedule.get_last_lr()[0]
+                        raise NonFiniteLoss(
+                            _why(losses, step, epoch, at, images, net, run)
+                        )
+                    accelerator.backward(value)
+                    optimizer.step()
+                    schedule.step()
+                    optimizer.zero_grad()
+                    bar.update()
+                    bar.set_postfix(_postfix(losses, history))
+                record = {
+                    "epoch": epoch,
+                    "step": epoch * len(loader),
+                    "loss": float(np.mean(losses)),
+                    "lr": schedule.get_last_lr()[0],
+                }
+                if val is not None:
+                    record |= _evaluate(step_batch, net, val, accelerator.device)
+                history.append(record)
+                if run:
+                    run.keep(model, optimizer.optimizer, schedule, history)
+                accelerator.wait_for_everyone()
+    finally:
+        # Also after an error or Ctrl-C: without it the model would stay in bf16.
+        accelerator.unwrap_model(net, keep_fp32_wrapper=False)
     return history
 
 
@@ -235,7 +249,9 @@ def _evaluate(step_batch, net: nn.Module, data: Dataset, device: torch.device) -
     try:
         for i in range(len(data)):
             image, mask = data[i]
-            value, logits, mask = step_batch(image[None].to(device), mask[None].to(device))
+            value, logits, mask = step_batch(
+                image[None].to(device), mask[None].to(device)
+            )
             predicted = metrics.predicted_classes(logits)
             n_classes = max(logits.shape[1], 2)
             confusion = confusion + metrics.confusion_matrix(predicted, mask, n_classes)
@@ -250,7 +266,9 @@ def _evaluate(step_batch, net: nn.Module, data: Dataset, device: torch.device) -
     }
 
 
-def _seed_everything(seed: int, epoch: int, process: int, order: torch.Generator) -> None:
+def _seed_everything(
+    seed: int, epoch: int, process: int, order: torch.Generator
+) -> None:
     """Seed every source of randomness from the run's seed and the epoch's number."""
     order.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
     own = int(np.random.SeedSequence([seed, epoch, process]).generate_state(1)[0])
@@ -268,20 +286,21 @@ def _postfix(losses: list[float], history: list[dict]) -> dict[str, str]:
 
 def _why(losses, step, epoch, lr, images, net, run) -> str:
     """Say where a loss left the numbers, and what most likely drove it out."""
-    bad_weights = any(not p.isfinite().all() for p in net.parameters())
+    largest = max(float(p.detach().abs().max()) for p in net.parameters())
     if not images.isfinite().all():
         cause = (
             "The images of this batch hold NaN or infinity: look at how they were "
             "read and scaled."
         )
-    elif bad_weights:
+    elif not largest < 1e4:
         cause = (
-            "The images are finite, the weights are not: an earlier step was too "
-            f"large. Try a tenth of the learning rate (it stood at {lr:.2g})."
+            f"The images are finite, but a weight has grown to {largest:.1e}: an "
+            "earlier step was too large. Try a tenth of the learning rate (it stood "
+            f"at {lr:.2g})."
         )
     else:
         cause = (
-            "Images and weights are finite: look at the loss function (a division by "
+            "Images and weights look sound: look at the loss function (a division by "
             "an empty class, a logarithm of zero), or at values too large for bf16."
         )
     before = f" The losses before it: {', '.join(f'{v:.3g}' for v in losses[-4:-1])}."
@@ -300,10 +319,15 @@ class _Run:
         self.folder, self.settings, self.main = Path(folder), settings, main
 
     def checkpoints(self) -> list[Path]:
-        return sorted(self.folder.glob("epoch-[0-9]*"))
+        found = self.folder.glob("epoch-[0-9]*")
+        return sorted(found, key=lambda path: int(path.name.removeprefix("epoch-")))
 
     def begin(self, resume: bool, model, optimizer, schedule) -> list[dict]:
         """Load the last checkpoint if the run is to go on; return its history."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise FileExistsError(
+                f"{self.folder} is a file. Choose a folder for a run."
+            )
         kept = self.checkpoints()
         if kept and not resume:
             raise FileExistsError(
@@ -321,19 +345,26 @@ class _Run:
         ]
         if differ:
             raise ValueError(
-                f"The run in {self.folder} had other settings: {'; '.join(differ)}. Use "
-                "the same to resume it, or choose another folder."
+                f"The run in {self.folder} had other settings: {'; '.join(differ)}. "
+                "Use the same to resume it, or choose another folder."
             )
         load_weights(model, kept[-1] / "model.safetensors")
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
+        if self.main:
+            # The run may have died after its checkpoint and before what follows it.
+            write_json(self.folder / "history.json", state["history"])
+            for old in kept[:-1]:
+                shutil.rmtree(old)
         return state["history"]
 
     def keep(self, model, optimizer, schedule, history: list[dict]) -> None:
         """Write the state after an epoch, then drop the one before."""
         if not self.main:
             return
-        scores = [np.nanmean(r["val_iou"]) if "val_iou" in r else r["epoch"] for r in history]
+        scores = [
+            np.nanmean(r["val_iou"]) if "val_iou" in r else r["epoch"] for r in history
+        ]
         if scores[-1] == max(scores):
             save_weights(model, self.folder / "best.safetensors")
         before = self.checkpoints()
@@ -353,6 +384,6 @@ class _Run:
             file.flush()
             os.fsync(file.fileno())
         os.rename(partial, final)
-        write_text(self.folder / "history.json", json.dumps(history, indent=1))
+        write_json(self.folder / "history.json", history)
         for old in before:
             shutil.rmtree(old)

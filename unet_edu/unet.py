@@ -164,6 +164,7 @@ class UNet(nn.Module):
         height, width = x.shape[-2:]
         bad = [side for side in (height, width) if self.output_size(side) is None]
         if not bad:
+            self.check_batch_norm(x)
             return
         fits = [s for s in range(1, bad[0] + 2 ** (self.depth + 8)) if self.fits(s)]
         below = max((s for s in fits if s < bad[0]), default=None)
@@ -175,6 +176,17 @@ class UNet(nn.Module):
             f"padding={self.padding} and align={self.align!r}: sides start at "
             f"{fits[0]}{steps}. Instead of {bad[0]}, use {near}."
         )
+
+    def check_batch_norm(self, x: Tensor) -> None:
+        """Raise ValueError if batch norm would get one value to take a mean over."""
+        height, width = (self.level_sizes(side)[-1] for side in x.shape[-2:])
+        if self.training and self.norm and x.shape[0] * height * width == 1:
+            raise ValueError(
+                f"One image of {x.shape[-2]}x{x.shape[-1]} leaves a single value per "
+                "channel at the bottom, and batch norm cannot train on one value. "
+                "Train on larger images or on more than one at a time, build the "
+                "network with norm=False, or call eval() to use it."
+            )
 
     def fits(self, size: int) -> bool:
         """Tell whether the network takes images with a side of ``size`` pixels."""

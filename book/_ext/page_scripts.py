@@ -9,7 +9,9 @@ from sphinx.application import Sphinx
 UNUSED = ("THEBE_JS_URL", "thebe", "MathJax", "mathjax")
 
 
-def clean(app: Sphinx, page: str, template: str, context: dict, doctree: object) -> None:
+def clean(
+    app: Sphinx, page: str, template: str, context: dict, doctree: object
+) -> None:
     seen: set[str] = set()
     kept = []
     for script in context.get("script_files", []):

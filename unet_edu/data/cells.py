@@ -72,7 +72,9 @@ def draw(
     else:
         clean, mask, instances = _nuclei(rng, size, diameter)
     light = 1 + 0.15 * _smooth(rng, size, size / 3)
-    image = gaussian_filter(clean * light, 0.7) + noise * rng.standard_normal(clean.shape)
+    image = gaussian_filter(clean * light, 0.7) + noise * rng.standard_normal(
+        clean.shape
+    )
     return Sample(
         torch.from_numpy(image.clip(0, 1).astype(np.float32))[None],
         torch.from_numpy(mask.astype(np.int64)),
@@ -96,6 +98,7 @@ class Cells(Dataset):
         self, n: int, seed: int = 0, size: int = 128, kind: str = "membranes", **options
     ) -> None:
         check_at_least("n", n, 1)
+        check_at_least("seed", seed, 0)
         # One image has its own seed, made from the set's seed and its place.
         self.samples = [
             draw(seed * 1_000_003 + i, size, kind, **options) for i in range(n)

@@ -66,7 +66,9 @@ def fetch(
     paths = list(known) if paths is None else paths
     unknown = [path for path in paths if path not in known]
     if unknown:
-        raise KeyError(f"{name} has no file {unknown[0]!r}; it has {len(known)} others.")
+        raise KeyError(
+            f"{name} has no file {unknown[0]!r}; it has {len(known)} others."
+        )
     folder = data_folder() / name
     pooch.get_logger().setLevel("ERROR")
     store = pooch.create(folder, base_url or source, registry=known, retry_if_failed=1)
@@ -74,20 +76,36 @@ def fetch(
     try:
         for parent in {(folder / path).parent for path in missing}:
             parent.mkdir(parents=True, exist_ok=True)
+        mode = 0o666 & ~_umask()
+
+        def download(path: str) -> None:
+            # pooch's temporary files are closed to everyone but their owner.
+            os.chmod(store.fetch(path), mode)
+
         with ThreadPoolExecutor(PARALLEL) as pool:
-            done = pool.map(store.fetch, missing)
+            done = pool.map(download, missing)
             hide = not (progress and missing)
-            list(tqdm(done, f"{name}: download", len(missing), disable=hide, leave=False))
+            list(
+                tqdm(done, f"{name}: download", len(missing), disable=hide, leave=False)
+            )
     except (OSError, ValueError, requests.RequestException) as error:
+        missing = [path for path in paths if not _is_whole(folder / path, known[path])]
         raise DataNotFound(
             f"{len(missing)} of {len(paths)} files of {name} are missing or damaged in "
             f"{folder}, and {base_url or source} gave no good copy "
             f"({type(error).__name__}: {_first_line(error)}). With a network, try "
             f"again: whole files are kept. Without one, copy the files into {folder}, "
             "or set UNET_EDU_DATA to a folder that has them under "
-            f"{name}/{missing[0]} and so on."
+            f"{name}/{(missing or paths)[0]} and so on."
         ) from None
     return [folder / path for path in paths]
+
+
+def _umask() -> int:
+    """Return the process's umask, which can only be read by setting it."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _is_whole(file: Path, sha256: str) -> bool:

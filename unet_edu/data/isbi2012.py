@@ -46,7 +46,9 @@ def load(split: str = "train", slices: list[int] | None = None) -> TensorDataset
     """
     if slices is None:
         if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {split!r}.")
+            raise ValueError(
+                f"split must be one of {', '.join(SPLITS)}; got {split!r}."
+            )
         slices = list(SPLITS[split])
     outside = [i for i in slices if i not in range(30)]
     if outside or not slices:

@@ -1,0 +1,189 @@
+"""What stands on a page is what the package contains, and what a page must have."""
+
+import ast
+import importlib
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+BOOK = Path(__file__).parent.parent / "book"
+NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+HOMES = ("blocks", "unet", "fcn", "metrics", "training", "ledger", "inference")
+
+
+def cells_of(path: Path, kind: str) -> list[dict]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == kind]
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+class Bare(ast.NodeTransformer):
+    """Leave out docstrings, type hints, and checks of the input."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        node.returns = None
+        node.body = [part for part in node.body if not self.aside(part)]
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        self.generic_visit(node)
+        node.body = [part for part in node.body if not self.aside(part)]
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    @staticmethod
+    def aside(node: ast.stmt) -> bool:
+        if isinstance(node, ast.Expr):
+            value = node.value
+            if isinstance(value, ast.Constant):
+                return True  # a docstring
+            if isinstance(value, ast.Call):
+                function = value.func
+                name = getattr(function, "attr", getattr(function, "id", ""))
+                return name.startswith("check")
+        only_raises = isinstance(node, ast.If) and not node.orelse
+        return only_raises and all(isinstance(part, ast.Raise) for part in node.body)
+
+
+def bare(code: str) -> ast.Module:
+    return Bare().visit(ast.parse(code))
+
+
+def in_package(name: str) -> object:
+    for home in HOMES:
+        module = importlib.import_module(f"unet_edu.{home}")
+        found = getattr(module, name, None)
+        if found is not None and found.__module__ == module.__name__:
+            return found
+    raise AssertionError(f"the package defines no {name}")
+
+
+def difference(page: ast.stmt) -> str | None:
+    """Return what differs between a definition on a page and the package's."""
+    own = bare(inspect.getsource(in_package(page.name))).body[0]
+    if isinstance(page, ast.FunctionDef):
+        return None if ast.dump(page) == ast.dump(own) else page.name
+    methods = {part.name: part for part in own.body}
+    for part in page.body:
+        if part.name not in methods:
+            return f"{page.name}.{part.name} is not in the package"
+        if ast.dump(part) != ast.dump(methods[part.name]):
+            return f"{page.name}.{part.name}"
+    if not {"__init__", "forward"} <= {part.name for part in page.body}:
+        return f"{page.name} lacks __init__ or forward on the page"
+    return None
+
+
+DEFINITIONS = [
+    pytest.param(node, id=f"{path.stem}-{node.name}")
+    for path in NOTEBOOKS
+    for cell in cells_of(path, "code")
+    if "package" in tags(cell)
+    for node in bare(source(cell)).body
+]
+
+
+@pytest.mark.parametrize("node", DEFINITIONS)
+def test_definition_on_the_page_is_the_packages(node: ast.stmt) -> None:
+    assert difference(node) is None
+
+
+def test_every_block_is_derived_on_a_page() -> None:
+    derived = {case.values[0].name for case in DEFINITIONS}
+    assert derived >= {
+        *("DoubleConv", "Down", "Up", "OutConv", "UNet", "align_maps"),
+        *("ScoreFusion", "FCN", "bilinear_kernel", "bilinear_up"),
+        *("confusion_matrix", "pixel_accuracy", "iou", "dice"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("page", "differs"),
+    [
+        ("def iou(confusion):\n    return 1", "iou"),
+        (
+            "class OutConv(nn.Module):\n    def forward(self, x):\n        return x",
+            "Out",
+        ),
+        (
+            "class Up(nn.Module):\n    def extra(self):\n        pass",
+            "not in the package",
+        ),
+    ],
+    ids=["function", "method", "extra method"],
+)
+def test_a_difference_is_found(page: str, differs: str) -> None:
+    assert differs in difference(bare(page).body[0])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestNotebook:
+    def test_was_executed_from_top_to_bottom(self, path: Path) -> None:
+        counts = [cell["execution_count"] for cell in cells_of(path, "code")]
+        assert counts == list(range(1, len(counts) + 1))
+
+    def test_has_no_error_and_no_warning_in_its_outputs(self, path: Path) -> None:
+        for cell in cells_of(path, "code"):
+            for output in cell["outputs"]:
+                assert output["output_type"] != "error"
+                assert output.get("name") != "stderr", "".join(output["text"])
+
+    def test_names_no_path_of_a_machine(self, path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"/(?:home|root|tmp|Users|work)/\w", text)
+
+    def test_is_small(self, path: Path) -> None:
+        assert path.stat().st_size < 1_000_000
+
+    def test_every_figure_has_alt_text(self, path: Path) -> None:
+        for cell in cells_of(path, "code"):
+            kinds = {kind for out in cell["outputs"] for kind in out.get("data", {})}
+            if kinds & {"image/png", "image/jpeg"}:
+                image = cell["metadata"].get("mystnb", {}).get("image", {})
+                assert len(image.get("alt", "")) > 40, source(cell)[:80]
+
+    def test_has_the_shape_of_a_chapter(self, path: Path) -> None:
+        text = "\n".join(source(cell) for cell in cells_of(path, "markdown"))
+        for part in (
+            *("**In this chapter**", "**Budget:**", "**Predict first.**"),
+            *("## Summary", "## Exercises", "## References"),
+        ):
+            assert part in text, part
+        exercises = re.findall(r"```\{exercise\}.*?```", text, flags=re.DOTALL)
+        assert len(exercises) >= 4
+        for exercise in exercises:
+            assert re.search(r"level [123] · \d+ minutes", exercise), exercise
+
+    def test_lines_of_code_fit_the_page(self, path: Path) -> None:
+        for cell in cells_of(path, "code"):
+            assert max(map(len, source(cell).splitlines())) <= 88
+
+    def test_starts_with_the_same_set_up(self, path: Path) -> None:
+        first = source(cells_of(path, "code")[0])
+        assert first == source(cells_of(NOTEBOOKS[0], "code")[0])
+        assert "import unet_edu" in first
+
+
+def test_exercise_labels_are_unique() -> None:
+    labels = [
+        label
+        for path in NOTEBOOKS
+        for cell in cells_of(path, "markdown")
+        for label in re.findall(r":label: (\S+)", source(cell))
+    ]
+    assert len(labels) == len(set(labels)) >= 4 * len(NOTEBOOKS)
+    assert all(label.startswith("ex-") for label in labels)
