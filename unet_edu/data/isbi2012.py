@@ -32,7 +32,7 @@ def load(split: str = "train", slices: list[int] | None = None) -> TensorDataset
     Each image is (1, 512, 512) float32 in [0, 1], each mask (512, 512) int64 with 0
     for cell and 1 for membrane. The default split keeps the last six slices for
     evaluation, as one block: neighbours are nearly the same picture, so a random
-    split would test on what was trained on (chapter 11).
+    split would test on what was trained on.
 
     Args:
         split: ``"train"`` (slices 0 to 23), ``"held_out"`` (24 to 29) or ``"all"``.
