@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 from typer.testing import CliRunner
 
-from unet_edu import UNet, training
+from unet_edu import UNet, cli, training
 from unet_edu.checkpoints import load_unet, save_weights
 from unet_edu.cli import app
 from unet_edu.data import cells, download
@@ -341,3 +341,13 @@ def test_evaluate_refuses_a_network_of_other_classes(tmp_path):
 def test_evaluate_refuses_an_unknown_split(run):
     result = unet_edu("evaluate", run, "--data", "cells", "--split", "validation")
     assert_says(result, "validation", "held_out")
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_picture_of_any_depth_is_read_from_0_to_1(tmp_path, depth):
+    # Electron micrographs often have 16 bits; clipped to 8 they would be white.
+    kind = {8: np.uint8, 16: np.uint16}[depth]
+    gray = np.linspace(0, 2**depth - 1, 64).reshape(8, 8).astype(kind)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    read = cli._read_picture(tmp_path / "gray.png", "L")
+    np.testing.assert_allclose(read, gray / (2**depth - 1), atol=1e-6)

@@ -396,3 +396,15 @@ def test_every_parameter_learns(kwargs):
     net(torch.randn(2, 1, 60, 60)).square().sum().backward()
     still = [n for n, p in net.named_parameters() if not p.grad.abs().sum() > 0]
     assert still == []
+
+
+def test_batch_norm_cannot_train_on_one_value():
+    net = UNet(1, 1, base_channels=2, padding=1)
+    one = torch.zeros(1, 1, 16, 16)
+    with pytest.raises(ValueError, match=r"16x16 leaves a single value .* norm=False"):
+        net(one)
+    # Two images, a larger one, no batch norm, or use instead of training: all fine.
+    assert net(one.repeat(2, 1, 1, 1)).shape == (2, 1, 16, 16)
+    assert net(torch.zeros(1, 1, 32, 16)).shape == (1, 1, 32, 16)
+    assert net.eval()(one).shape == one.shape
+    assert UNet(1, 1, base_channels=2, padding=1, norm=False)(one).shape == one.shape
