@@ -34,6 +34,7 @@ def execute(path: Path) -> None:
         kernel_name="python3",
         resources={"metadata": {"path": str(BOOK)}},
         record_timing=False,
+        coalesce_streams=True,
     )
     client.execute()
     notebook.metadata = {
