@@ -187,3 +187,20 @@ def test_exercise_labels_are_unique() -> None:
     ]
     assert len(labels) == len(set(labels)) >= 4 * len(NOTEBOOKS)
     assert all(label.startswith("ex-") for label in labels)
+
+
+def test_the_baselines_of_chapter_8_are_those_that_chapter_1_prints() -> None:
+    first, eighth = (
+        next(path for path in NOTEBOOKS if path.name.startswith(number))
+        for number in ("01-", "08-")
+    )
+    code = "\n".join(source(cell) for cell in cells_of(eighth, "code"))
+    quoted = ast.literal_eval(re.search(r"baselines = (\{.*?\})", code).group(1))
+    assert len(quoted) == 3
+    printed = "".join(
+        "".join(output.get("text", ""))
+        for cell in cells_of(first, "code")
+        for output in cell["outputs"]
+    )
+    for name, value in quoted.items():
+        assert f"accuracy {value:.3f}" in printed, name
