@@ -53,7 +53,17 @@ def missing_data(name: str) -> str | None:
 @pytest.fixture(scope="session")
 def isbi2012_files() -> None:
     """Skip a test that needs ISBI 2012 where it cannot be had."""
-    reason = missing_data("isbi2012")
+    _skip_without("isbi2012")
+
+
+@pytest.fixture(scope="session")
+def wbc_files() -> None:
+    """Skip a test that needs WBC where it cannot be had."""
+    _skip_without("wbc")
+
+
+def _skip_without(name: str) -> None:
+    reason = missing_data(name)
     if reason:
         pytest.skip(reason)
 

@@ -1,5 +1,6 @@
-"""The command line: unet-edu data, train, evaluate, predict."""
+"""The command line: unet-edu data, train, evaluate, predict, benchmark-tiles."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -190,6 +191,13 @@ def predict(
     run: RunFolder,
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or TIFF files.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the masks.")],
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Predict in tiles of this side, pixels, to save memory."),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Pixels that two tiles share.")
+    ] = None,
 ) -> None:
     """Segment pictures: for each a mask of class indices and a picture to look at."""
     import numpy as np
@@ -198,7 +206,10 @@ def predict(
 
     from unet_edu.checkpoints import load_unet, write_atomically
     from unet_edu.inference import predict as predict_images
+    from unet_edu.inference import predict_tiled
 
+    if overlap is not None and tile is None:
+        raise _fail(ValueError("--overlap needs --tile: a whole picture has no tiles."))
     try:
         model = _on_best_device(load_unet(_weights(run)))
     except (ValueError, FileNotFoundError) as error:
@@ -215,14 +226,109 @@ def predict(
         try:
             picture = _read_picture(file, mode)
             x = torch.from_numpy(picture.reshape(*picture.shape[:2], -1))
-            mask = predict_images(model, x.permute(2, 0, 1)[None]).argmax(1)[0].cpu()
+            x = x.permute(2, 0, 1)
+            if tile is None:
+                mask = predict_images(model, x[None]).argmax(1)[0].byte().cpu().numpy()
+            else:
+                mask = np.empty(x.shape[1:], np.uint8)
+                predict_tiled(model, x, tile, overlap, out=mask)
         except (UnidentifiedImageError, OSError, ValueError) as error:
             raise _fail(ValueError(f"{file}: {error}")) from None
-        labels = Image.fromarray(mask.numpy().astype(np.uint8))
+        labels = Image.fromarray(mask)
         write_atomically(target, lambda f, im=labels: im.save(f, format="PNG"))
         look = out / f"{file.stem}-overlay.png"
-        write_atomically(look, lambda f, p=picture, m=mask: _overlay(f, p, m.numpy()))
+        write_atomically(look, lambda f, p=picture, m=mask: _overlay(f, p, m))
         print(f"{file} -> {target.name}, {look.name}")
+
+
+# What `benchmark-tiles` may keep in memory, in MiB.
+MEMORY_LIMIT = 2048
+
+
+@app.command()
+def benchmark_tiles(
+    size: Annotated[int, typer.Option(help="Side of the image, pixels.")] = 16384,
+    tile: Annotated[int, typer.Option(help="Side of a tile, pixels.")] = 512,
+    base_channels: Annotated[int, typer.Option(help="Width of the first level.")] = 8,
+) -> None:
+    """Segment a large image that stays on disk, and print the memory that it took."""
+    import tempfile
+    import time
+
+    import numpy as np
+    import torch
+
+    alone = _peak_memory()
+
+    from unet_edu.blocks import check_at_least
+    from unet_edu.inference import predict_tiled
+    from unet_edu.unet import UNet
+
+    tiles = 0
+
+    def add_one(*_: object) -> None:
+        nonlocal tiles
+        tiles += 1
+
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            check_at_least("size", size, 1)
+            model = UNet(1, 2, base_channels=base_channels, padding=1)
+            image = _noise(Path(folder) / "image.npy", size)
+            mask = np.lib.format.open_memmap(
+                Path(folder) / "mask.npy", "w+", np.uint8, (size, size)
+            )
+            model.register_forward_hook(add_one)
+            start = time.perf_counter()
+            predict_tiled(model, image, tile, tile // 8, out=mask)
+        except (ValueError, OSError) as error:
+            raise _fail(error) from None
+        seconds = time.perf_counter() - start
+    peak, files = _peak_memory(), (image.nbytes + mask.nbytes) / 2**20
+    rows = [
+        ("image", f"{size}x{size} pixels"),
+        ("tiles", f"{tiles} of {tile}x{tile}, overlap at least {tile // 8}"),
+        ("time", f"{seconds:.0f} s"),
+        ("peak memory", f"{peak:.0f} MiB, image and mask on disk included"),
+        ("files", f"{files:.0f} MiB, of which the system keeps in memory what it can"),
+        ("torch alone", f"{alone:.0f} MiB; the peak is {peak / alone:.1f} times that"),
+    ]
+    for name, value in rows:
+        print(f"{name:12} {value}")
+    if peak > MEMORY_LIMIT:
+        raise _fail(MemoryError(f"The peak is above {MEMORY_LIMIT} MiB."))
+
+
+def _noise(file: Path, size: int):
+    """Write a square of noise band by band, and open it for reading."""
+    import numpy as np
+
+    band = np.random.default_rng(0).integers(0, 256, (256, size), dtype=np.uint8)
+    image = np.lib.format.open_memmap(file, "w+", np.uint8, (1, size, size))
+    for top in range(0, size, len(band)):
+        image[0, top : top + len(band)] = band[: size - top]
+    image.flush()
+    return np.load(file, mmap_mode="r")
+
+
+def _peak_memory() -> float:
+    """Return the most memory, in MiB, that this process has had resident so far."""
+    status = Path("/proc/self/status")
+    # Preferred to getrusage, which begins with the memory of the starting program.
+    lines = status.read_text().splitlines() if status.is_file() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:
+        raise _fail(
+            OSError("This system does not tell a program its peak memory.")
+        ) from None
+    # macOS counts in bytes, the others in KiB.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def _read_picture(file: Path, mode: str):

@@ -1,5 +1,6 @@
 """Train a network, keep what was learned, and go on after an interruption."""
 
+import functools
 import os
 import random
 import shutil
@@ -8,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
@@ -18,8 +18,9 @@ from tqdm import tqdm
 from unet_edu import metrics
 from unet_edu.blocks import check_at_least, check_choice
 from unet_edu.checkpoints import load_weights, save_weights, write_json
+from unet_edu.losses import cross_entropy
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 
 
 class NonFiniteLoss(RuntimeError):
@@ -45,19 +46,6 @@ def crop_mask(mask: Tensor, logits: Tensor) -> Tensor:
         )
     top, left = rows // 2, columns // 2
     return mask[..., top : top + height, left : left + width]
-
-
-def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean cross-entropy over pixels, for one logit or for several.
-
-    Shapes: logits (N, C, H, W), mask (N, H, W) of class indices, to a scalar. One
-    logit is the log-odds of class 1 against class 0.
-
-    Derived in chapter 8.
-    """
-    if logits.shape[1] == 1:
-        return F.binary_cross_entropy_with_logits(logits[:, 0], mask.to(logits.dtype))
-    return F.cross_entropy(logits, mask)
 
 
 def fit(
@@ -92,11 +80,13 @@ def fit(
     Args:
         model: takes (N, C, H, W) float, returns logits (N, n_classes, H', W').
         train: pairs of an image (C, H, W) float and a mask (H, W) of class indices.
+            What a data set yields after them, such as a map of weights (H, W), is
+            cut like the mask and handed on to ``loss``.
         val: pairs to evaluate on after each epoch, one image at a time.
         epochs: passes over ``train``.
         batch_size: images a step, on each device.
         lr: highest learning rate of the cycle.
-        loss: function of logits and mask, cut to one size.
+        loss: function of logits and mask, cut to one size, and of further maps.
         folder: where to keep ``best.safetensors`` (highest mean IoU on ``val``, or
             the last epoch without one), ``history.json`` and the last checkpoint. It
             must hold no other run.
@@ -162,13 +152,10 @@ def fit(
     if run:
         history = run.begin(resume, model, optimizer.optimizer, schedule)
 
-    def step_batch(images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def step_batch(images: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        logits = net(images)
-        mask = crop_mask(mask, logits)
-        metrics.check_classes(mask, max(logits.shape[1], 2))
-        return loss(logits, mask), logits, mask
+        return _step(net, loss, images, *maps)
 
     try:
         hide = not (progress and accelerator.is_main_process)
@@ -179,8 +166,8 @@ def fit(
                 _seed_everything(seed, epoch, accelerator.process_index, order)
                 net.train()
                 losses = []
-                for images, mask in loader:
-                    value, _, _ = step_batch(images, mask)
+                for images, *maps in loader:
+                    value, _, _ = step_batch(images, *maps)
                     losses.append(value.item())
                     if not np.isfinite(losses[-1]):
                         step = (epoch - 1) * len(loader) + len(losses)
@@ -231,14 +218,17 @@ def evaluate(model: nn.Module, data: Dataset, *, loss: Loss = cross_entropy) -> 
     if len(data) == 0:
         raise ValueError("The data set is empty: there is nothing to evaluate.")
 
-    def step_batch(images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        logits = model(images)
-        mask = crop_mask(mask, logits)
-        metrics.check_classes(mask, max(logits.shape[1], 2))
-        return loss(logits, mask), logits, mask
-
-    record = _evaluate(step_batch, model, data, next(model.parameters()).device)
+    step = functools.partial(_step, model, loss)
+    record = _evaluate(step, model, data, next(model.parameters()).device)
     return {name.removeprefix("val_"): value for name, value in record.items()}
+
+
+def _step(net, loss: Loss, images: Tensor, *maps: Tensor):
+    """Return the loss of a batch, its logits, and its mask cut to their size."""
+    logits = net(images)
+    mask, *more = (crop_mask(x, logits) for x in maps)
+    metrics.check_classes(mask, max(logits.shape[1], 2))
+    return loss(logits, mask, *more), logits, mask
 
 
 @torch.no_grad()
@@ -248,10 +238,7 @@ def _evaluate(step_batch, net: nn.Module, data: Dataset, device: torch.device) -
     confusion, losses = 0, []
     try:
         for i in range(len(data)):
-            image, mask = data[i]
-            value, logits, mask = step_batch(
-                image[None].to(device), mask[None].to(device)
-            )
+            value, logits, mask = step_batch(*(x[None].to(device) for x in data[i]))
             predicted = metrics.predicted_classes(logits)
             n_classes = max(logits.shape[1], 2)
             confusion = confusion + metrics.confusion_matrix(predicted, mask, n_classes)
