@@ -27,7 +27,7 @@ CONFIG = {
     "epochs": 8,
     "steps": 240,
     "precision": "bf16",
-    "rates": [0.003, 0.01, 0.03],
+    "rates": [0.001, 0.003, 0.01],
     "sweep_seed": 1000,
     "target_iou": 0.5,
     "small": False,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 from typer.testing import CliRunner
 
-from unet_edu import UNet, cli, training
+from unet_edu import UNet, cli, studies, training
 from unet_edu.checkpoints import load_unet, save_weights
 from unet_edu.cli import app
 from unet_edu.data import cells, download
@@ -264,13 +264,66 @@ def test_data_cells_need_nothing():
     assert "nothing to fetch" in result.stdout
 
 
-def test_data_isbi2012_says_what_it_holds(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("isbi2012", ["images 24 to 29", "0 cell, 1 membrane"]),
+        ("wbc", ["images 241 to 300", "0 ground, 1 cytoplasm, 2 nucleus"]),
+    ],
+)
+def test_data_says_what_it_holds(monkeypatch, tmp_path, name, parts):
     monkeypatch.setenv("UNET_EDU_DATA", str(tmp_path))
     monkeypatch.setattr(download, "fetch", lambda name: [tmp_path] * 90)
-    result = unet_edu("data", "isbi2012")
+    result = unet_edu("data", name)
     assert_works(result)
-    for part in ("90 files", str(tmp_path), "slices 24 to 29", "0 cell, 1 membrane"):
+    for part in ("90 files", str(tmp_path), *parts):
         assert part in result.stdout
+
+
+def test_experiment_lists_the_studies():
+    result = unet_edu("experiment")
+    assert_works(result)
+    for name in ("fusion", "skip_levels", "few_images", "losses", "geometry"):
+        assert name in result.stdout
+
+
+def test_experiment_passes_its_options_on(monkeypatch, tmp_path):
+    given = {}
+
+    class Finished:
+        conditions = "2 seeds"
+
+    def run_study(name, **options):
+        given.update(options, name=name)
+        return Finished
+
+    monkeypatch.setattr(studies, "run_study", run_study)
+    out = tmp_path / "x.json"
+    options = ["--seeds", 2, "--width", 64, "--quick", "--workers", 3, "--out", out]
+    result = unet_edu("experiment", "fusion", *options)
+    assert_works(result)
+    assert result.stdout == "2 seeds\n"
+    assert given == {
+        "name": "fusion",
+        "seeds": 2,
+        "device": "cpu",
+        "width": 64,
+        "quick": True,
+        "workers": 3,
+        "out": out,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["nothing"], "study must be one of few_images, fusion"),
+        (["fusion", "--seeds", 0], "seeds must be an integer >= 1, got 0"),
+        (["fusion", "--device", "tpu"], "device must be one of cpu, cuda"),
+    ],
+)
+def test_ill_experiments(options, part):
+    assert_says(unet_edu("experiment", *options), part)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict"])

@@ -516,6 +516,18 @@ def test_nothing_is_written_where_the_image_is_refused():
     assert (out == 7).all()
 
 
+def test_after_an_error_what_is_finished_stays():
+    model, image = net("practical"), torch.rand(1, 40, 30)
+    expected = tiled(model, image, 16, 4).numpy()
+    # Rows of tiles begin at -4, 8, 20 and 32: only the last one sees row 39.
+    image[0, 39, 0] = torch.nan
+    out = np.full((2, 40, 30), 7, np.float32)
+    with pytest.raises(ValueError, match="NaN"):
+        tiled(model, image, 16, 4, out=out)
+    assert np.array_equal(out[:, :32], expected[:, :32])
+    assert (out[:, 32:] == 7).all()
+
+
 # --- The commands.
 
 

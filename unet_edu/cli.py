@@ -1,4 +1,4 @@
-"""The command line: unet-edu data, train, evaluate, predict, benchmark-tiles."""
+"""The command line: data, train, evaluate, predict, experiment, benchmark-tiles."""
 
 import sys
 from enum import StrEnum
@@ -19,6 +19,7 @@ class DataName(StrEnum):
     """The data sets of the book."""
 
     isbi2012 = "isbi2012"
+    wbc = "wbc"
     cells = "cells"
 
 
@@ -49,8 +50,9 @@ def data(
     if name is DataName.cells:
         print("cells are drawn by a program: nothing to fetch.")
         return
-    from unet_edu.data import download, isbi2012
+    from unet_edu.data import download, isbi2012, wbc
 
+    source = {DataName.isbi2012: isbi2012, DataName.wbc: wbc}[name]
     try:
         files = download.fetch(name)
     except download.DataNotFound as error:
@@ -58,19 +60,19 @@ def data(
     print(
         f"{name}: {len(files)} files, every sha256 right, in {download.data_folder()}"
     )
-    for split, slices in isbi2012.SPLITS.items():
-        print(f"  {split:9} slices {slices[0]} to {slices[-1]}")
-    print(
-        f"  classes   {', '.join(f'{i} {c}' for i, c in enumerate(isbi2012.CLASSES))}"
-    )
+    for split, images in source.SPLITS.items():
+        print(f"  {split:9} images {images[0]} to {images[-1]}")
+    print(f"  classes   {', '.join(f'{i} {c}' for i, c in enumerate(source.CLASSES))}")
 
 
 def _load(name: DataName, split: str):
     """Return a split and the names of its classes."""
-    from unet_edu.data import cells, isbi2012
+    from unet_edu.data import cells, isbi2012, wbc
 
     if name is DataName.isbi2012:
         return isbi2012.load(split), isbi2012.CLASSES
+    if name is DataName.wbc:
+        return wbc.load(split), wbc.CLASSES
     sizes = {"train": (0, 24), "held_out": (1, 6)}
     if split not in sizes:
         raise ValueError(f"cells have the splits train and held_out; got {split!r}.")
@@ -239,6 +241,49 @@ def predict(
         look = out / f"{file.stem}-overlay.png"
         write_atomically(look, lambda f, p=picture, m=mask: _overlay(f, p, m))
         print(f"{file} -> {target.name}, {look.name}")
+
+
+@app.command()
+def experiment(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a study; without one, list them.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    width: Annotated[
+        int | None, typer.Option(help="Width of the first level, such as 64.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few steps, to see that all runs.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="File for the result: results/NAME.json.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Runs at a time; on a CPU one a core.")
+    ] = None,
+) -> None:
+    """Run a study of the book, or go on with it, and write its result."""
+    from unet_edu import studies
+    from unet_edu.data.download import DataNotFound
+
+    if name is None:
+        for known in studies.names():
+            print(f"{known:12} {studies.load_study(known).QUESTION}")
+        return
+    try:
+        result = studies.run_study(
+            name,
+            seeds=seeds,
+            device=device,
+            width=width,
+            quick=quick,
+            out=out,
+            workers=workers,
+        )
+    except (ValueError, DataNotFound) as error:
+        raise _fail(error) from None
+    print(result.conditions)
 
 
 # What `benchmark-tiles` may keep in memory, in MiB.

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import date
 from importlib import metadata
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import NamedTuple
 
@@ -195,7 +196,7 @@ def _run_stage(name, stage, config, device, record, workers):
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
     pool = ProcessPoolExecutor(
-        min(workers, len(stage)), get_context("spawn"), torch.set_num_threads, [threads]
+        min(workers, len(stage)), get_context("spawn"), _begin_worker, [threads]
     )
     try:
         jobs = [pool.submit(_run, name, key, config, device, done) for key in stage]
@@ -203,6 +204,17 @@ def _run_stage(name, stage, config, device, record, workers):
             yield job.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker(threads: int) -> None:
+    torch.set_num_threads(threads)
+
+    def leave_with_parent() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    # A study that is killed must not leave workers behind that go on computing.
+    Thread(target=leave_with_parent, daemon=True).start()
 
 
 def _run(name: str, key: Key, config: dict, device: str, done: list[dict]) -> dict:
