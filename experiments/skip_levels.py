@@ -9,9 +9,12 @@ import torch
 from unet_edu import UNet, recipes
 
 QUESTION = "Which skip is missed most?"
-# Level 1 is the widest map, level 4 the deepest that is joined.
-ARMS = {"all": (), "no_1": (1,), "no_2": (2,), "no_3": (3,), "no_4": (4,)}
-ARMS["none"] = (1, 2, 3, 4)
+# Level 0 is the widest map, level 3 the deepest that is joined.
+ARMS = {
+    "all": (),
+    **{f"no_{level}": (level,) for level in range(4)},
+    "none": (0, 1, 2, 3),
+}
 CONFIG = {
     "data": ["isbi2012", "cells"],
     "base_channels": 8,
@@ -66,5 +69,5 @@ def run(key, config, device, done):
 
 def silence(model, level):
     """Replace what crosses over at a level by zeros."""
-    up = model.get_submodule(f"up{model.depth + 1 - level}")
+    up = model.get_submodule(f"up{model.depth - level}")
     up.register_forward_pre_hook(lambda _, args: (args[0], torch.zeros_like(args[1])))

@@ -267,8 +267,8 @@ def test_data_cells_need_nothing():
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("isbi2012", ["images 24 to 29", "0 cell, 1 membrane"]),
-        ("wbc", ["images 241 to 300", "0 ground, 1 cytoplasm, 2 nucleus"]),
+        ("isbi2012", ["6 images, 24 to 29", "0 cell, 1 membrane"]),
+        ("wbc", ["60 images, 5 to 300", "0 ground, 1 cytoplasm, 2 nucleus"]),
     ],
 )
 def test_data_says_what_it_holds(monkeypatch, tmp_path, name, parts):

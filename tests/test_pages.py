@@ -11,7 +11,10 @@ import pytest
 
 BOOK = Path(__file__).parent.parent / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
-HOMES = ("blocks", "unet", "fcn", "metrics", "training", "ledger", "inference")
+HOMES = (
+    *("blocks", "unet", "fcn", "metrics", "losses", "training", "ledger", "inference"),
+    "data.augment",
+)
 
 
 def cells_of(path: Path, kind: str) -> list[dict]:

@@ -9,8 +9,26 @@ from unet_edu.data import wbc
 
 
 def test_splits_share_no_picture_and_leave_none_out():
-    parts = [list(wbc.SPLITS[name]) for name in ("train", "val", "held_out")]
-    assert [i for part in parts for i in part] == list(range(1, 301))
+    parts = [wbc.SPLITS[name] for name in ("train", "val", "held_out")]
+    assert sorted(n for part in parts for n in part) == list(range(1, 301))
+    assert [len(part) for part in parts] == [180, 60, 60]
+
+
+def test_every_split_has_both_kinds_of_ground():
+    for numbers in wbc.SPLITS.values():
+        white = sum(n > 200 for n in numbers) / len(numbers)
+        assert white == pytest.approx(1 / 3)
+
+
+def test_the_ground_changes_at_picture_201(wbc_files):
+    def blue(numbers):
+        return [
+            float(image[2][mask == 0].mean())
+            for image, mask in wbc.load(numbers=list(numbers))
+        ]
+
+    assert np.median(blue(range(101, 201))) < 0.7
+    assert min(blue(range(201, 301))) > 0.8
 
 
 def test_contract(wbc_files):

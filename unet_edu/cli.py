@@ -61,7 +61,7 @@ def data(
         f"{name}: {len(files)} files, every sha256 right, in {download.data_folder()}"
     )
     for split, images in source.SPLITS.items():
-        print(f"  {split:9} images {images[0]} to {images[-1]}")
+        print(f"  {split:9} {len(images)} images, {images[0]} to {images[-1]}")
     print(f"  classes   {', '.join(f'{i} {c}' for i, c in enumerate(source.CLASSES))}")
 
 

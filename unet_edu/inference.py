@@ -95,8 +95,9 @@ def predict_tiled(
     """Return the probability of each class at every pixel of an image of any size.
 
     The image is read tile by tile and the answer written row of tiles by row of tiles:
-    the memory needed depends on the tile and on the image's width, not on its height.
-    Both may be ``numpy.memmap``, and then stay on disk. Tiles that reach beyond the
+    the memory needed for the work depends on the tile and on the image's width, not on
+    its height. Image and ``out`` may be ``numpy.memmap``, and then stay on disk: the
+    system keeps of them in memory what it has room for. Tiles that reach beyond the
     image see its mirror image. They begin a multiple of 2^depth apart, so that each
     pooling cuts the image where it would cut the whole one. The model's mode is
     restored.
