@@ -2,9 +2,10 @@
 
 Six networks over one encoder: no skip, skips added, skips concatenated, skips added in
 a network widened to the size of the concatenating one, and FCN's sums of class scores,
-from the three levels of its paper's kind and from all levels. Same pieces of the same
+down to an eighth of the resolution as in its paper, and down to the full one. Same pieces of the same
 images in the same order for each seed; the learning rate of each network is the best
-of three on validation images.
+of three on validation images. Three of them run a second time at one common rate, to
+tell what the choice of the rate has to do with it.
 """
 
 import statistics
@@ -18,6 +19,7 @@ from unet_edu.training import NonFiniteLoss
 
 QUESTION = "Addition or concatenation: does training tell them apart?"
 ARMS = ("none", "add", "concat", "add_wide", "scores_8s", "scores_all")
+AT_COMMON_RATE = ("add", "add_wide", "concat")
 CONFIG = {
     "data": ["isbi2012", "cells"],
     "base_channels": 16,
@@ -29,6 +31,7 @@ CONFIG = {
     "precision": "bf16",
     "rates": [0.001, 0.003, 0.01],
     "sweep_seed": 1000,
+    "common_rate": 0.003,
     "target_iou": 0.5,
     "small": False,
 }
@@ -36,7 +39,7 @@ QUICK = {"base_channels": 4, "epochs": 2, "steps": 4, "batch_size": 2, "small": 
 
 
 def stages(config, seeds):
-    """First the learning rates, then the seeds, then what each network costs."""
+    """First the learning rates, then the seeds, the common rate, and the costs."""
     pairs = [(data, arm) for data in config["data"] for arm in ARMS]
     sweep = [
         {"role": "sweep", "data": data, "arm": arm, "lr": lr}
@@ -48,7 +51,8 @@ def stages(config, seeds):
         for data, arm in pairs
         for seed in seeds
     ]
-    return [sweep, final, [{"role": "cost"}]]
+    common = [key | {"role": "common"} for key in final if key["arm"] in AT_COMMON_RATE]
+    return [sweep, final, common, [{"role": "cost"}]]
 
 
 def run(key, config, device, done):
@@ -58,7 +62,14 @@ def run(key, config, device, done):
     splits = recipes.load_splits(key["data"], config["small"])
     sweep = key.get("role") == "sweep"
     seed = config["sweep_seed"] if sweep else key["seed"]
-    lr = key["lr"] if sweep else recipes.best_rate(key, done)
+    if key.get("role") == "common":
+        lr = config["common_rate"]
+        same = [o["values"] for o in done if o["key"] | {"role": "common"} == key]
+        # The same seed at the same rate is the same run.
+        if same and same[0]["lr"] == lr:
+            return same[0]
+    else:
+        lr = key["lr"] if sweep else recipes.best_rate(key, done)
     torch.manual_seed(seed)
     model = build(key["arm"], splits.n_channels, config)
     try:

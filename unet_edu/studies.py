@@ -251,7 +251,7 @@ def interval(values: Sequence[float]) -> Interval:
 
     The values are drawn again with replacement, 10,000 times; the interval holds the
     middle 95 % of the means. With five values it is too narrow (chapter 7 measures by
-    how much).
+    how much). NaN if a value is.
 
     Raises ValueError for fewer than two values.
 
@@ -260,7 +260,7 @@ def interval(values: Sequence[float]) -> Interval:
     values = np.asarray(values, dtype=float)
     check_at_least("the number of values", len(values), 2)
     mean = float(values.mean())
-    if np.ptp(values) == 0:
+    if np.isnan(mean) or np.ptp(values) == 0:
         return Interval(mean, mean, mean)
     found = bootstrap(
         (values,),
