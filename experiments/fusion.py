@@ -2,10 +2,10 @@
 
 Six networks over one encoder: no skip, skips added, skips concatenated, skips added in
 a network widened to the size of the concatenating one, and FCN's sums of class scores,
-down to an eighth of the resolution as in its paper, and down to the full one. Same pieces of the same
-images in the same order for each seed; the learning rate of each network is the best
-of three on validation images. Three of them run a second time at one common rate, to
-tell what the choice of the rate has to do with it.
+down to an eighth of the resolution as in its paper, and down to the full one. Each seed
+gives all of them the same pieces of the same images in the same order. The learning
+rate of each network is the best of three on validation images; three of them run a
+second time at one common rate, to tell what the choice has to do with it.
 """
 
 import statistics

@@ -637,3 +637,38 @@ def test_evaluate_restores_the_mode_and_leaves_the_model(training_mode, fails):
 def test_evaluate_refuses_an_empty_data_set():
     with pytest.raises(ValueError, match=r"data set is empty"):
         evaluate(net(), pairs(0))
+
+
+def test_a_map_after_the_mask_reaches_the_loss_cut_like_the_mask():
+    seen = []
+
+    def weighted(logits, mask, weights):
+        assert weights.shape == mask.shape == (len(mask), *logits.shape[2:])
+        seen.append(torch.equal(weights, mask * 3.0 + 1))
+        return cross_entropy(logits, mask, weights)
+
+    torch.manual_seed(0)
+    masks = torch.randint(0, 2, (4, 32, 32))
+    data = TensorDataset(torch.rand(4, 1, 32, 32), masks, masks * 3.0 + 1)
+    # Unpadded, so that there is something to cut.
+    model = UNet(1, 2, base_channels=2, depth=1, align="crop")
+    fit(model, data, data, epochs=1, batch_size=2, loss=weighted, progress=False)
+    assert seen == [True] * (2 + 4)
+    assert evaluate(model, data, loss=weighted)["loss"] > 0
+
+
+def test_weights_change_what_is_learned():
+    torch.manual_seed(0)
+    masks = torch.randint(0, 2, (8, 16, 16))
+    images = torch.rand(8, 1, 16, 16)
+
+    def share_of_ones(weight):
+        torch.manual_seed(0)
+        model = UNet(1, 2, base_channels=2, depth=1, padding=1)
+        data = TensorDataset(images, masks, 1 + (weight - 1) * masks.float())
+        fit(model, data, epochs=20, batch_size=8, lr=0.03, progress=False)
+        with torch.no_grad():
+            return model.eval()(images).argmax(1).float().mean().item()
+
+    # Noise cannot be predicted, so the dear class is called wherever in doubt.
+    assert share_of_ones(10.0) > 0.8 > 0.7 > share_of_ones(1.0)

@@ -279,7 +279,7 @@ def _why(losses, step, epoch, lr, images, net, run) -> str:
             "The images of this batch hold NaN or infinity: look at how they were "
             "read and scaled."
         )
-    elif not largest < 1e4:
+    elif not largest < 100:  # trained weights stay below ten
         cause = (
             f"The images are finite, but a weight has grown to {largest:.1e}: an "
             "earlier step was too large. Try a tenth of the learning rate (it stood "
