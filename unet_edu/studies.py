@@ -243,7 +243,9 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        # Adding zero turns a rounded -0.0 into 0.0.
+        mean, low, high = (f"{round(value, 3) + 0.0:.3f}" for value in self)
+        return f"{mean} [{low}, {high}]"
 
 
 def interval(values: Sequence[float]) -> Interval:
