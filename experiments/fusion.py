@@ -4,8 +4,8 @@ Six networks over one encoder: no skip, skips added, skips concatenated, skips a
 a network widened to the size of the concatenating one, and FCN's sums of class scores,
 down to an eighth of the resolution as in its paper, and down to the full one. Each seed
 gives all of them the same pieces of the same images in the same order. The learning
-rate of each network is the best of three on validation images; three of them run a
-second time at one common rate, to tell what the choice has to do with it.
+rate of each network is the best of three on validation images, in one run each. Three
+of the networks run at every rate with every seed, to tell what that choice was worth.
 """
 
 import statistics
@@ -19,7 +19,7 @@ from unet_edu.training import NonFiniteLoss
 
 QUESTION = "Addition or concatenation: does training tell them apart?"
 ARMS = ("none", "add", "concat", "add_wide", "scores_8s", "scores_all")
-AT_COMMON_RATE = ("add", "add_wide", "concat")
+AT_EVERY_RATE = ("add", "add_wide", "concat")
 CONFIG = {
     "data": ["isbi2012", "cells"],
     "base_channels": 16,
@@ -31,7 +31,6 @@ CONFIG = {
     "precision": "bf16",
     "rates": [0.001, 0.003, 0.01],
     "sweep_seed": 1000,
-    "common_rate": 0.003,
     "target_iou": 0.5,
     "small": False,
 }
@@ -39,7 +38,7 @@ QUICK = {"base_channels": 4, "epochs": 2, "steps": 4, "batch_size": 2, "small": 
 
 
 def stages(config, seeds):
-    """First the learning rates, then the seeds, the common rate, and the costs."""
+    """First a learning rate each, then the seeds, then every rate, then the costs."""
     pairs = [(data, arm) for data in config["data"] for arm in ARMS]
     sweep = [
         {"role": "sweep", "data": data, "arm": arm, "lr": lr}
@@ -51,8 +50,13 @@ def stages(config, seeds):
         for data, arm in pairs
         for seed in seeds
     ]
-    common = [key | {"role": "common"} for key in final if key["arm"] in AT_COMMON_RATE]
-    return [sweep, final, common, [{"role": "cost"}]]
+    grid = [
+        key | {"role": "grid", "lr": lr}
+        for key in final
+        if key["arm"] in AT_EVERY_RATE
+        for lr in config["rates"]
+    ]
+    return [sweep, final, grid, [{"role": "cost"}]]
 
 
 def run(key, config, device, done):
@@ -62,14 +66,11 @@ def run(key, config, device, done):
     splits = recipes.load_splits(key["data"], config["small"])
     sweep = key.get("role") == "sweep"
     seed = config["sweep_seed"] if sweep else key["seed"]
-    if key.get("role") == "common":
-        lr = config["common_rate"]
-        same = [o["values"] for o in done if o["key"] | {"role": "common"} == key]
-        # The same seed at the same rate is the same run.
-        if same and same[0]["lr"] == lr:
-            return same[0]
-    else:
-        lr = key["lr"] if sweep else recipes.best_rate(key, done)
+    lr = key["lr"] if "lr" in key else recipes.best_rate(key, done)
+    for other in done:
+        # The same network with the same seed at the same rate is the same run.
+        if {**other["key"], "role": "grid", "lr": other["values"].get("lr")} == key:
+            return other["values"]
     torch.manual_seed(seed)
     model = build(key["arm"], splits.n_channels, config)
     try:
