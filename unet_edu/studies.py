@@ -395,4 +395,5 @@ class Result:
             ax.plot([mean] * 2, [place - 0.28, place + 0.28], color=INK, zorder=3)
         ax.set_yticks(range(len(rows)), rows)
         ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.locator_params(axis="x", nbins=5)
         ax.set_xlabel(label)
