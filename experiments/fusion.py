@@ -39,17 +39,7 @@ QUICK = {"base_channels": 4, "epochs": 2, "steps": 4, "batch_size": 2, "small": 
 
 def stages(config, seeds):
     """First a learning rate each, then the seeds, then every rate, then the costs."""
-    pairs = [(data, arm) for data in config["data"] for arm in ARMS]
-    sweep = [
-        {"role": "sweep", "data": data, "arm": arm, "lr": lr}
-        for data, arm in pairs
-        for lr in config["rates"]
-    ]
-    final = [
-        {"data": data, "arm": arm, "seed": seed}
-        for data, arm in pairs
-        for seed in seeds
-    ]
+    sweep, final = recipes.sweep_then_seeds(config, ARMS, seeds)
     grid = [
         key | {"role": "grid", "lr": lr}
         for key in final

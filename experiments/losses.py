@@ -52,18 +52,7 @@ class Weighted(Dataset):
 
 def stages(config, seeds):
     """First the learning rates, then the seeds."""
-    pairs = [(data, arm) for data in config["data"] for arm in ARMS]
-    sweep = [
-        {"role": "sweep", "data": data, "arm": arm, "lr": lr}
-        for data, arm in pairs
-        for lr in config["rates"]
-    ]
-    final = [
-        {"data": data, "arm": arm, "seed": seed}
-        for data, arm in pairs
-        for seed in seeds
-    ]
-    return [sweep, final]
+    return list(recipes.sweep_then_seeds(config, ARMS, seeds))
 
 
 def run(key, config, device, done):

@@ -1,5 +1,6 @@
 """What the studies share: their data, their training, their scores."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -141,6 +142,16 @@ def train(
         device="cpu" if device == "cpu" else None,
         progress=False,
     )
+
+
+def sweep_then_seeds(config: dict, arms: Iterable[str], seeds: Iterable[int]) -> tuple:
+    """Return the keys of two stages: each learning rate once, then each seed.
+
+    ``config`` holds ``data`` and ``rates``; the keys are those of :func:`best_rate`.
+    """
+    pairs = [{"data": data, "arm": arm} for data in config["data"] for arm in arms]
+    sweep = [{"role": "sweep", **p, "lr": lr} for p in pairs for lr in config["rates"]]
+    return sweep, [{**p, "seed": seed} for p in pairs for seed in seeds]
 
 
 def best_rate(key: dict, done: list[dict]) -> float:
