@@ -107,6 +107,9 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
     batch has is left out, neither right nor wrong: what a pixel gives to it is already
     missing from its true class.
 
+    MONAI's ``DiceLoss`` counts an absent class as wholly wrong, and with one logit it
+    scores the foreground alone.
+
     Shapes: logits (N, C, H, W), mask (N, H, W) of class indices, to a scalar from 0
     to 1.
 
@@ -133,7 +136,8 @@ def focal(logits: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
     """Return the mean cross-entropy, each pixel times (1 - p)^gamma.
 
     p is the probability of the pixel's true class: what is nearly right counts less
-    than what is wrong. With gamma = 0 this is the cross-entropy.
+    than what is wrong. With gamma = 0 this is the cross-entropy. MONAI's ``FocalLoss``
+    takes the mean over classes too, so that it is C times smaller.
 
     Shapes: logits (N, C, H, W), mask (N, H, W) of class indices, to a scalar.
 
@@ -162,6 +166,7 @@ def focal_tversky(
 
     The paper's figure and its equation disagree on whether the exponent is gamma or
     1 / gamma. The authors' code takes 0.75, which is 1 / gamma for their 4/3; so do we.
+    MONAI's ``TverskyLoss`` calls the price of a missed pixel beta, of a false one alpha.
 
     Shapes: logits (N, C, H, W), mask (N, H, W) of class indices, to a scalar from 0
     to 1.
