@@ -166,7 +166,7 @@ def focal_tversky(
 
     The paper's figure and its equation disagree on whether the exponent is gamma or
     1 / gamma. The authors' code takes 0.75, which is 1 / gamma for their 4/3; so do we.
-    MONAI's ``TverskyLoss`` calls the price of a missed pixel beta, of a false one alpha.
+    In MONAI's ``TverskyLoss`` alpha is for false pixels and beta for missed ones.
 
     Shapes: logits (N, C, H, W), mask (N, H, W) of class indices, to a scalar from 0
     to 1.
