@@ -62,6 +62,12 @@ def wbc_files() -> None:
     _skip_without("wbc")
 
 
+@pytest.fixture(scope="session")
+def chase_files() -> None:
+    """Skip a test that needs CHASE_DB1 where it cannot be had."""
+    _skip_without("chase_db1")
+
+
 def _skip_without(name: str) -> None:
     reason = missing_data(name)
     if reason:

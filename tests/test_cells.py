@@ -162,3 +162,68 @@ def test_draw_refuses(arguments, message):
 def test_a_data_set_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         cells.Cells(**({"n": 1} | SMALL | arguments))
+
+
+def nuclei(seed: int = 3) -> cells.Sample:
+    return cells.draw(seed, 64, "nuclei", diameter=16)
+
+
+def test_annotators_differ_in_the_way_they_say():
+    sample = nuclei()
+    drawn = {name: cells.annotate(sample, name) for name in cells.ANNOTATORS}
+    for mask in drawn.values():
+        assert mask.shape == sample.mask.shape
+        assert mask.dtype == torch.int64
+    assert torch.equal(drawn["exact"], sample.mask)
+    assert (drawn["strict"] <= drawn["exact"]).all()
+    assert (drawn["exact"] <= drawn["generous"]).all()
+    assert drawn["strict"].sum() < drawn["exact"].sum() < drawn["generous"].sum()
+
+
+def test_the_bright_annotator_draws_whole_nuclei_and_the_brighter_half():
+    sample = nuclei()
+    bright = cells.annotate(sample, "bright")
+    shares, light = [], []
+    for number in range(1, int(sample.instances.max()) + 1):
+        inside = sample.instances == number
+        shares.append(float(bright[inside].float().mean()))
+        light.append(float(sample.image[0][inside].mean()))
+    assert set(shares) == {0.0, 1.0}
+    kept = [value for value, share in zip(light, shares, strict=True) if share]
+    left_out = [value for value, share in zip(light, shares, strict=True) if not share]
+    assert min(kept) > max(left_out)
+    assert len(kept) - len(left_out) in (0, 1)
+
+
+@pytest.mark.parametrize(("pixels", "grown"), [(0, 0), (1, 1), (3, 3)])
+def test_the_generous_outline_is_that_many_pixels_outside(pixels, grown):
+    mask = torch.zeros(21, 21, dtype=torch.int64)
+    mask[10, 10] = 1
+    sample = cells.Sample(torch.zeros(1, 21, 21), mask, mask)
+    drawn = cells.annotate(sample, "generous", pixels)
+    assert drawn[10].sum() == drawn[:, 10].sum() == 1 + 2 * grown
+    assert torch.equal(cells.annotate(sample, "strict", pixels), mask * (pixels < 1))
+
+
+def test_annotators_of_an_image_without_nuclei():
+    empty = torch.zeros(9, 9, dtype=torch.int64)
+    sample = cells.Sample(torch.zeros(1, 9, 9), empty, empty)
+    for name in cells.ANNOTATORS:
+        assert cells.annotate(sample, name).sum() == 0
+
+
+ILL_ANNOTATIONS = [
+    (("somebody",), "annotator must be one of exact, generous, strict, bright"),
+    (("strict", -1), "pixels must be >= 0; got -1"),
+]
+
+
+@pytest.mark.parametrize(("args", "message"), ILL_ANNOTATIONS)
+def test_ill_annotations(args, message):
+    with pytest.raises(ValueError, match=message):
+        cells.annotate(nuclei(), *args)
+
+
+def test_annotators_do_not_draw_membranes():
+    with pytest.raises(ValueError, match="of another kind"):
+        cells.annotate(cells.draw(0, 32, diameter=12), "exact")

@@ -325,6 +325,8 @@ def test_a_perfect_network_has_perfect_scores():
     splits = recipes.load_splits("cells", small=True)
 
     class Oracle(torch.nn.Module):
+        n_channels = 1
+
         def __init__(self):
             super().__init__()
             self.unused = torch.nn.Parameter(torch.zeros(1))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
-from unet_edu import UNet, training
+from unet_edu import UNet, losses, training
 from unet_edu.checkpoints import load_unet, save_weights
 from unet_edu.data.augment import RandomCrops
 from unet_edu.data.cells import Cells
@@ -672,3 +672,51 @@ def test_weights_change_what_is_learned():
 
     # Noise cannot be predicted, so the dear class is called wherever in doubt.
     assert share_of_ones(10.0) > 0.8 > 0.7 > share_of_ones(1.0)
+
+
+class TrainsOnItsOwn(nn.Module):
+    """A network that is trained on more than its logits."""
+
+    n_classes = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+        self.asked = []
+
+    def forward(self, x):
+        return self.conv(x)
+
+    def training_loss(self, images, mask, loss):
+        self.asked.append((tuple(images.shape), tuple(mask.shape), images.dtype))
+        return 2 * loss(self.conv(images), mask)
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_model_with_a_loss_of_its_own_is_trained_on_it(precision):
+    ours, plain = TrainsOnItsOwn(), nn.Conv2d(1, 2, 1)
+    plain.load_state_dict(ours.conv.state_dict())
+    settings = {"epochs": 1, "lr": 1e-9, "precision": precision, "batch_size": 2}
+    own = run(ours, cells(4), cells(2, seed=1), **settings)
+    other = run(plain, cells(4), cells(2, seed=1), **settings)
+    assert len(ours.asked) == 2  # in training only: evaluation looks at the logits
+    assert own[0]["loss"] == pytest.approx(2 * other[0]["loss"], rel=1e-2)
+    assert own[0]["val_loss"] == pytest.approx(other[0]["val_loss"], rel=1e-2)
+
+
+def test_a_loss_of_its_own_gets_the_maps_after_the_mask():
+    model, seen = TrainsOnItsOwn(), []
+
+    def loss(logits, mask, weights):
+        seen.append(tuple(weights.shape))
+        return (losses.pixel_cross_entropy(logits, mask) * weights).mean()
+
+    data = [(image, mask, torch.ones(mask.shape)) for image, mask in cells(2)]
+    run(model, data, loss=loss, epochs=1, batch_size=2)
+    assert seen == [(2, *data[0][1].shape)]
+
+
+def test_a_loss_of_its_own_is_not_asked_about_unknown_classes():
+    data = [(image, mask + 1) for image, mask in cells(2)]
+    with pytest.raises(ValueError, match="class"):
+        run(TrainsOnItsOwn(), data, epochs=1)

@@ -20,6 +20,7 @@ class DataName(StrEnum):
 
     isbi2012 = "isbi2012"
     wbc = "wbc"
+    chase_db1 = "chase_db1"
     cells = "cells"
 
 
@@ -50,9 +51,14 @@ def data(
     if name is DataName.cells:
         print("cells are drawn by a program: nothing to fetch.")
         return
-    from unet_edu.data import download, isbi2012, wbc
+    from unet_edu.data import chase_db1, download, isbi2012, wbc
 
-    source = {DataName.isbi2012: isbi2012, DataName.wbc: wbc}[name]
+    sources = {
+        DataName.isbi2012: isbi2012,
+        DataName.wbc: wbc,
+        DataName.chase_db1: chase_db1,
+    }
+    source = sources[name]
     try:
         files = download.fetch(name)
     except download.DataNotFound as error:
@@ -60,15 +66,18 @@ def data(
     print(
         f"{name}: {len(files)} files, every sha256 right, in {download.data_folder()}"
     )
+    unit = "children" if name is DataName.chase_db1 else "images"
     for split, images in source.SPLITS.items():
-        print(f"  {split:9} {len(images)} images, {images[0]} to {images[-1]}")
+        print(f"  {split:9} {len(images)} {unit}, {images[0]} to {images[-1]}")
     print(f"  classes   {', '.join(f'{i} {c}' for i, c in enumerate(source.CLASSES))}")
 
 
 def _load(name: DataName, split: str):
     """Return a split and the names of its classes."""
-    from unet_edu.data import cells, isbi2012, wbc
+    from unet_edu.data import cells, chase_db1, isbi2012, wbc
 
+    if name is DataName.chase_db1:
+        return chase_db1.load(split), chase_db1.CLASSES
     if name is DataName.isbi2012:
         return isbi2012.load(split), isbi2012.CLASSES
     if name is DataName.wbc:

@@ -5,7 +5,7 @@ from itertools import count
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from unet_edu.blocks import check_at_least, check_choice, check_images
@@ -15,8 +15,10 @@ BLEND = ("gaussian", "constant")
 
 
 @torch.no_grad()
-def predict(model: UNet, images: Tensor) -> Tensor:
+def predict(model: nn.Module, images: Tensor) -> Tensor:
     """Return the probability of each class at every pixel of whole images.
+
+    Any network of this package.
 
     A network with unpadded convolutions gives back less than it gets. The images are
     then extended by their mirror image until the output covers them, as the paper
@@ -35,7 +37,8 @@ def predict(model: UNet, images: Tensor) -> Tensor:
     device = next(model.parameters()).device
     x = images.to(device)
     height, width = images.shape[-2:]
-    extended, offsets = _extend(model, x) if model.padding == 0 else (x, (0, 0))
+    unpadded = getattr(model, "padding", 1) == 0
+    extended, offsets = _extend(model, x) if unpadded else (x, (0, 0))
     try:
         logits = model.eval()(extended)
     finally:

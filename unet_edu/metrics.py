@@ -7,6 +7,8 @@ pixel in a wall is nothing to the confusion matrix, and makes two cells one.
 """
 
 from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -487,3 +489,106 @@ def check_one_size(a: Tensor, b: Tensor, what_a: str, what_b: str) -> None:
             f"{tuple(b.shape)}. They must be equal: cut the larger, never resize "
             "labels."
         )
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    """Return 1 - IoU of two masks, a mean over the classes but the first.
+
+    A class that neither mask holds does not count; two masks without any have the
+    distance 0. Symmetric, and 0 only for equal masks.
+
+    Shapes: two integer tensors (H, W).
+
+    Raises ValueError if the shapes differ. Derived in chapter 19.
+    """
+    n_classes = max(2, int(one.max()) + 1, int(other.max()) + 1)
+    values = iou(confusion_matrix(one, other, n_classes))[1:]
+    present = values[~values.isnan()]
+    return float(1 - present.mean()) if len(present) else 0.0
+
+
+def ged(samples: Tensor, annotations: Tensor) -> float:
+    """Return the squared generalised energy distance of two sets of masks.
+
+    GED^2 = 2 E d(S, Y) - E d(S, S') - E d(Y, Y') with :func:`distance` as d; 0 if both
+    sets come from one distribution. ``annotations`` are taken as all there is, each
+    equally likely, so E d(Y, Y') is over all pairs. ``samples`` are draws, so
+    E d(S, S') is over different draws, which does not favour few or many of them: an
+    estimate may come out below zero. A single sample is taken as all that a model can
+    say. (The numbers published for LIDC take all pairs of draws, a draw with itself
+    included, and are larger by E d(S, S') / n.)
+
+    Shapes: (n, H, W) and (m, H, W) integers.
+
+    Raises:
+        ValueError: if a set is empty or the masks have different sizes.
+
+    Source: Székely and Rizzo 2013; Kohl et al. 2018 (arXiv 1806.05034). Derived in
+    chapter 19.
+    """
+    for name, masks in [("samples", samples), ("annotations", annotations)]:
+        if masks.dim() != 3 or len(masks) == 0:
+            raise ValueError(
+                f"{name} must be one or more masks, (n, H, W); got shape "
+                f"{tuple(masks.shape)}."
+            )
+    across = np.mean([distance(s, y) for s in samples for y in annotations])
+    pairs = [distance(s, t) for s, t in combinations(samples, 2)]
+    within = np.mean(pairs) if pairs else 0.0
+    # Each pair of two annotations counts twice, an annotation and itself is at 0.
+    pairs = [distance(y, z) for y, z in combinations(annotations, 2)]
+    return float(2 * across - within - 2 * sum(pairs) / len(annotations) ** 2)
+
+
+class Calibration(NamedTuple):
+    """What was predicted and what was observed, in bins of equal width.
+
+    Attributes:
+        predicted: mean predicted probability in each bin, NaN where it is empty.
+        observed: mean of what was true there.
+        count: number of pixels in each bin.
+    """
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    count: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: mean gap between the two, over pixels."""
+        gaps = np.abs(self.predicted - self.observed)
+        return float(np.nansum(gaps * self.count) / self.count.sum())
+
+
+def calibration(probability: Tensor, truth: Tensor, bins: int = 10) -> Calibration:
+    """Compare predicted probabilities with how often they come true.
+
+    Shapes: ``probability`` in [0, 1] and ``truth``, both of one shape; ``truth`` is a
+    mask of 0 and 1, or the true probability where it is known.
+
+    Raises:
+        ValueError: if the shapes differ or a value is not in [0, 1].
+
+    Source: Naeini et al. 2015; Guo et al. 2017 (arXiv 1706.04599). Derived in
+    chapter 19.
+    """
+    check_at_least("bins", bins, 1)
+    if probability.shape != truth.shape:
+        raise ValueError(
+            f"Probabilities of shape {tuple(probability.shape)} and truth of shape "
+            f"{tuple(truth.shape)} must have one shape."
+        )
+    p, y = (x.detach().double().flatten().cpu().numpy() for x in (probability, truth))
+    for name, values in [("probability", p), ("truth", y)]:
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                f"{name} must lie in [0, 1]; found values from {values.min():.3g} to "
+                f"{values.max():.3g}. A softmax or a sigmoid turns logits into "
+                "probabilities."
+            )
+    place = np.minimum((p * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        predicted = np.bincount(place, p, bins) / count
+        observed = np.bincount(place, y, bins) / count
+    return Calibration(predicted, observed, count)

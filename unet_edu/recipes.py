@@ -13,8 +13,8 @@ from unet_edu.blocks import check_choice
 from unet_edu.data import cells, isbi2012, wbc
 from unet_edu.data.augment import RandomCrops
 from unet_edu.inference import predict
+from unet_edu.studies import Result
 from unet_edu.training import Loss, fit
-from unet_edu.unet import UNet
 
 DATA = ("isbi2012", "cells", "wbc")
 # ISBI 2012: settings are chosen on the last slices of the training block, and the
@@ -171,15 +171,39 @@ def best_rate(key: dict, done: list[dict]) -> float:
     return best["key"]["lr"]
 
 
+def every_rate(config: dict, arms: Iterable[str], seeds: Iterable[int]) -> list[dict]:
+    """Return the keys of one stage: each arm at each learning rate with each seed.
+
+    ``config`` holds ``data`` and ``rates``. What :func:`best_by_mean` needs.
+    """
+    return [
+        {"data": data, "arm": arm, "lr": lr, "seed": seed}
+        for data in config["data"]
+        for arm in arms
+        for lr in config["rates"]
+        for seed in seeds
+    ]
+
+
+def best_by_mean(result: Result, value: str = "val_iou", **where) -> float:
+    """Return the learning rate whose runs are best on the validation images.
+
+    Judged by the mean over seeds, since one run says little (chapter 7); a run whose
+    loss left the numbers counts as 0. ``where`` names an arm and its data. Used in
+    chapters 15 to 21.
+    """
+    rates = sorted({run["key"]["lr"] for run in result.runs(**where)})
+
+    def mean(lr: float) -> float:
+        values = [run["values"].get(value) for run in result.runs(lr=lr, **where)]
+        return float(np.mean([v or 0.0 for v in values]))
+
+    return max(rates, key=mean)
+
+
 def probabilities(model: nn.Module, image: Tensor) -> Tensor:
     """Return (n_classes, H, W) probabilities of one image (C, H, W), on the CPU."""
-    if isinstance(model, UNet):
-        return predict(model, image[None])[0].cpu()
-    was_training = model.training
-    with torch.no_grad():
-        logits = model.eval()(image[None].to(next(model.parameters()).device))
-    model.train(was_training)
-    return logits[0].float().softmax(0).cpu()
+    return predict(model, image[None])[0].cpu()
 
 
 def score(model: nn.Module, data: Dataset, regions: list[Tensor] | None) -> dict:

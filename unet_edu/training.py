@@ -1,6 +1,5 @@
 """Train a network, keep what was learned, and go on after an interruption."""
 
-import functools
 import os
 import random
 import shutil
@@ -78,7 +77,8 @@ def fit(
     over classes, NaN for an absent class).
 
     Args:
-        model: takes (N, C, H, W) float, returns logits (N, n_classes, H', W').
+        model: takes (N, C, H, W) float, returns logits (N, n_classes, H', W'). If it
+            has a method ``training_loss(images, mask, loss)``, that is minimised.
         train: pairs of an image (C, H, W) float and a mask (H, W) of class indices.
             What a data set yields after them, such as a map of weights (H, W), is
             cut like the mask and handed on to ``loss``.
@@ -133,7 +133,8 @@ def fit(
         train, batch_size, shuffle=True, generator=order, num_workers=workers
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    net, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    objective = Objective(model, loss)
+    net, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
     total = epochs * len(loader)
     # PyTorch's one-cycle schedule divides by zero when it has a single step.
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -155,7 +156,7 @@ def fit(
     def step_batch(images: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return _step(net, loss, images, *maps)
+        return net(images, *maps)
 
     try:
         hide = not (progress and accelerator.is_main_process)
@@ -188,7 +189,7 @@ def fit(
                     "lr": schedule.get_last_lr()[0],
                 }
                 if val is not None:
-                    record |= _evaluate(step_batch, net, val, accelerator.device)
+                    record |= _evaluate(step_batch, model, val, accelerator.device)
                 history.append(record)
                 if run:
                     run.keep(model, optimizer.optimizer, schedule, history)
@@ -218,17 +219,41 @@ def evaluate(model: nn.Module, data: Dataset, *, loss: Loss = cross_entropy) -> 
     if len(data) == 0:
         raise ValueError("The data set is empty: there is nothing to evaluate.")
 
-    step = functools.partial(_step, model, loss)
-    record = _evaluate(step, model, data, next(model.parameters()).device)
+    device = next(model.parameters()).device
+    objective = Objective(model, loss)
+    record = _evaluate(objective, model, data, device)
     return {name.removeprefix("val_"): value for name, value in record.items()}
 
 
-def _step(net, loss: Loss, images: Tensor, *maps: Tensor):
-    """Return the loss of a batch, its logits, and its mask cut to their size."""
-    logits = net(images)
-    mask, *more = (crop_mask(x, logits) for x in maps)
-    metrics.check_classes(mask, max(logits.shape[1], 2))
-    return loss(logits, mask, *more), logits, mask
+class Objective(nn.Module):
+    """A model with what it is trained for: one forward pass that many devices share.
+
+    In training, a model with a method ``training_loss(images, mask, loss)`` is asked
+    for its own loss, which may need more than the logits; ``loss`` is then a function
+    of logits and mask. Any other model is trained on ``loss`` of its logits.
+
+    Shapes: images (N, C, H, W), mask and further maps (N, H, W), to the loss, the
+    logits (None where the model's own loss was asked for) and the mask, cut to the
+    size of the logits.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, images: Tensor, *maps: Tensor):
+        # The mode is the model's: whoever evaluates it sets only that.
+        if self.model.training and hasattr(self.model, "training_loss"):
+            mask, *more = maps
+            metrics.check_classes(mask, max(self.model.n_classes, 2))
+            value = self.model.training_loss(
+                images, mask, lambda logits, mask: self.loss(logits, mask, *more)
+            )
+            return value, None, mask
+        logits = self.model(images)
+        mask, *more = (crop_mask(x, logits) for x in maps)
+        metrics.check_classes(mask, max(logits.shape[1], 2))
+        return self.loss(logits, mask, *more), logits, mask
 
 
 @torch.no_grad()

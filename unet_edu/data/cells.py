@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, mean
 from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -19,6 +19,7 @@ from unet_edu.blocks import check_at_least, check_choice
 
 KINDS = ("membranes", "nuclei")
 CLASSES = {"membranes": ("cell", "membrane"), "nuclei": ("ground", "nucleus")}
+ANNOTATORS = ("exact", "generous", "strict", "bright")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,46 @@ def draw(
         torch.from_numpy(mask.astype(np.int64)),
         torch.from_numpy(instances.astype(np.int64)),
     )
+
+
+def annotate(sample: Sample, annotator: str, pixels: float = 2.0) -> Tensor:
+    """Return the mask of nuclei (H, W) that one of the ``ANNOTATORS`` draws.
+
+    Four people with four habits, none of them wrong: ``"exact"`` draws the outline,
+    ``"generous"`` some pixels outside of it, ``"strict"`` some pixels inside, and
+    ``"bright"`` leaves out the fainter half of the nuclei. Whoever draws, draws the
+    whole image so. With each of them equally likely, the true distribution of the
+    masks of an image is these four masks, a quarter each.
+
+    Args:
+        sample: of the kind ``"nuclei"``.
+        annotator: one of ``ANNOTATORS``.
+        pixels: how far the generous and the strict outline are from the exact one.
+
+    Raises:
+        ValueError: for an unknown annotator, a sample of membranes, or ``pixels``
+            below zero.
+
+    Used in chapter 19.
+    """
+    check_choice("annotator", annotator, ANNOTATORS)
+    if pixels < 0:
+        raise ValueError(f"pixels must be >= 0; got {pixels!r}.")
+    mask, instances = sample.mask.numpy() > 0, sample.instances.numpy()
+    if not np.array_equal(mask, instances > 0):
+        raise ValueError("Annotators draw nuclei; this sample is of another kind.")
+    if annotator == "generous":
+        drawn = distance_transform_edt(~mask) <= pixels if mask.any() else mask
+    elif annotator == "strict":
+        drawn = distance_transform_edt(mask) > pixels
+    elif annotator == "bright":
+        numbers = np.arange(1, instances.max() + 1)
+        brightness = mean(sample.image[0].numpy(), instances, numbers)
+        kept = numbers[brightness >= np.median(brightness)] if len(numbers) else []
+        drawn = np.isin(instances, kept)
+    else:
+        drawn = mask
+    return torch.from_numpy(drawn.astype(np.int64))
 
 
 class Cells(Dataset):
