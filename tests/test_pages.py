@@ -11,9 +11,14 @@ import pytest
 
 BOOK = Path(__file__).parent.parent / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+FAMILY_FILES = (
+    *("base", "skip", "backbone", "bottleneck"),
+    *("transformer", "probabilistic", "representation"),
+)
 HOMES = (
     *("blocks", "unet", "fcn", "metrics", "losses", "training", "ledger", "inference"),
     "data.augment",
+    *(f"families.{name}" for name in FAMILY_FILES),
 )
 
 
@@ -66,28 +71,40 @@ def bare(code: str) -> ast.Module:
     return Bare().visit(ast.parse(code))
 
 
-def in_package(name: str) -> object:
-    for home in HOMES:
-        module = importlib.import_module(f"unet_edu.{home}")
-        found = getattr(module, name, None)
-        if found is not None and found.__module__ == module.__name__:
-            return found
-    raise AssertionError(f"the package defines no {name}")
+def in_package(name: str) -> list[object]:
+    """Return what the package defines under a name; two families may share one."""
+    modules = [importlib.import_module(f"unet_edu.{home}") for home in HOMES]
+    found = [(getattr(module, name, None), module.__name__) for module in modules]
+    own = [thing for thing, home in found if getattr(thing, "__module__", None) == home]
+    assert own, f"the package defines no {name}"
+    return own
 
 
 def difference(page: ast.stmt) -> str | None:
     """Return what differs between a definition on a page and the package's."""
-    own = bare(inspect.getsource(in_package(page.name))).body[0]
+    candidates = [bare(inspect.getsource(own)).body[0] for own in in_package(page.name)]
+    return min((differs(page, own) for own in candidates), key=bool)
+
+
+def differs(page: ast.stmt, own: ast.stmt) -> str | None:
     if isinstance(page, ast.FunctionDef):
         return None if ast.dump(page) == ast.dump(own) else page.name
-    methods = {part.name: part for part in own.body}
+    methods = {
+        part.name: part for part in own.body if isinstance(part, ast.FunctionDef)
+    }
+    fields = [ast.dump(part) for part in own.body if not hasattr(part, "name")]
     for part in page.body:
-        if part.name not in methods:
+        if not hasattr(part, "name"):
+            if ast.dump(part) not in fields:
+                return f"{page.name}: {ast.unparse(part)} is not in the package"
+        elif part.name not in methods:
             return f"{page.name}.{part.name} is not in the package"
-        if ast.dump(part) != ast.dump(methods[part.name]):
+        elif ast.dump(part) != ast.dump(methods[part.name]):
             return f"{page.name}.{part.name}"
-    if not {"__init__", "forward"} <= {part.name for part in page.body}:
-        return f"{page.name} lacks __init__ or forward on the page"
+    shown = {part.name for part in page.body if hasattr(part, "name")}
+    needed = {"__init__", "forward", "logits"} & methods.keys()
+    if not needed <= shown:
+        return f"{page.name} lacks {' and '.join(sorted(needed - shown))} on the page"
     return None
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from unet_edu import recipes, studies
+from unet_edu.families import list_models
 from unet_edu.studies import Result, interval, run_study
 
 FAKE = """
@@ -357,3 +358,14 @@ def test_best_rate_is_the_best_of_its_own_arm():
         sweep("b", 4.0, score=0.9),
     ]
     assert recipes.best_rate({"data": "d", "arm": "a", "seed": 0}, done) == 2.0
+
+
+def test_the_bench_has_every_model_at_about_two_million():
+    bench = studies.load_study("bench")
+    assert list(bench.SIZES) == bench.CONFIG["arms"] == list_models()
+    for n_channels, n_classes in [(1, 2), (3, 3)]:
+        for arm in bench.SIZES:
+            with torch.device("meta"):
+                model = bench.build(arm, n_channels, n_classes)
+            count = sum(p.numel() for p in model.parameters())
+            assert count == pytest.approx(2e6, rel=0.1), (arm, n_channels)

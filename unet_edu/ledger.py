@@ -277,8 +277,10 @@ class _Watch(TorchFunctionMode):
 
         return hook
 
-    def leave(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+    def leave(self, module: nn.Module, args: tuple, output) -> None:
         stage = self.current.pop()
+        if isinstance(output, tuple | list):
+            output = output[0]  # of a distribution, the mean
         stage.shape = tuple(output.shape)
         sides = [last - first + 1 for first, last in self.reach[id(output)]]
         stage.receptive_field = int(max(side.max() for side in sides))
@@ -391,10 +393,10 @@ def _is_map(x: object) -> bool:
 def _mult_adds(name: str, out: Tensor, tensors: list[Tensor]) -> int:
     """Count the multiply-adds of convolutions and matrix products, with biases."""
     bias = out.numel() if len(tensors) > 2 else 0
-    if name in ("conv2d", "linear"):
+    if name in ("conv2d", "conv3d", "linear"):
         weight = tensors[1]
         return out.numel() * (weight.numel() // weight.shape[0]) + bias
-    if name == "conv_transpose2d":
+    if name in ("conv_transpose2d", "conv_transpose3d"):
         # Each input value is multiplied once by each weight of its channel. (Counting
         # weights at every output pixel, as torchinfo does, is stride^2 times as much.)
         weight = tensors[1]

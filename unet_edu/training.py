@@ -126,6 +126,8 @@ def fit(
     )
     AcceleratorState._reset_state(reset_partial_state=not distributed)
     accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+    # The weights of a 3-D convolution have five axes, for which this order is not.
+    channels_last &= all(p.dim() < 5 for p in model.parameters())
     if channels_last:
         model.to(memory_format=torch.channels_last)
     order = torch.Generator()

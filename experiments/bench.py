@@ -1,0 +1,185 @@
+"""Which network should one use? All models of the list on one bench.
+
+Every model at about two million parameters, on the same pieces of the same images in
+the same order, with the same steps and the same loss for each pixel; a model with a
+training loss of its own (deep supervision, latent variables) uses it around that loss.
+The learning rate of each model is the best of three on validation images, judged by the
+mean over two runs of half the length. The runs that count have seeds of their own.
+"""
+
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from unet_edu import recipes
+from unet_edu.families import create_model, list_models
+from unet_edu.ledger import ledger
+from unet_edu.training import NonFiniteLoss
+
+QUESTION = "Which network should one use, at equal size and equal training?"
+CONFIG = {
+    "data": ["isbi2012", "wbc"],
+    "arms": list_models(),
+    "crop": 80,
+    "batch_size": 4,
+    "epochs": 1,
+    "steps": 120,
+    "precision": "bf16",
+    "rates": [0.001, 0.003, 0.01],
+    "sweep_seeds": [1000, 1001],
+    "sweep_steps": 60,
+    "small": False,
+}
+QUICK = {
+    "arms": ["unet", "fcn8s", "unet_plus_plus", "probabilistic_unet"],
+    "steps": 2,
+    "sweep_steps": 1,
+    "batch_size": 2,
+    "rates": [0.003],
+    "small": True,
+}
+# Settings that give about two million parameters with one channel and two classes. A
+# width is a whole number, so some miss by up to eight percent; the bench counts.
+SIZES = {
+    "unet": {"base_channels": 16},
+    "fcn32s": {"base_channels": 10},
+    "fcn16s": {"base_channels": 10},
+    "fcn8s": {"base_channels": 10},
+    "attention_unet": {"base_channels": 15},
+    "unet_plus_plus": {"base_channels": 15},
+    "unet_3plus": {"base_channels": 17},
+    "res_unet": {"base_channels": 32, "depth": 3},
+    "multires_unet": {"base_channels": 17},
+    "r2_unet": {"base_channels": 29, "depth": 3},
+    "se_unet": {"base_channels": 16},
+    "sa_unet": {"base_channels": 16, "depth": 4},
+    "aspp_unet": {"base_channels": 14},
+    "ce_net": {"base_channels": 23, "depth": 3},
+    "trans_unet": {
+        **{"encoder": "unet", "base_channels": 12, "embed_dim": 144, "layers": 4},
+        **{"heads": 4, "image_size": 96},
+    },
+    "unetr": {
+        **{"base_channels": 8, "embed_dim": 128, "layers": 8, "heads": 4},
+        **{"image_size": 96},
+    },
+    "swin_unet": {"embed_dim": 26, "patch": 2, "heads": 2, "window": 6},
+    "probabilistic_unet": {"base_channels": 20, "depth": 3, "norm": True},
+    "dropout_unet": {"base_channels": 16},
+    "stochastic_unet": {"base_channels": 16},
+    "pyramid_unet": {"base_channels": 15},
+    "late_fusion_unet": {"base_channels": 16},
+    "dense_fusion_unet": {"base_channels": 16},
+    "unet_3d": {"base_channels": 22},
+}
+# With three channels, each of them a path.
+IN_COLOUR = {
+    "late_fusion_unet": {"base_channels": 11},
+    "dense_fusion_unet": {"base_channels": 9},
+    "unet_3d": {"base_channels": 22, "per_slice": 3},
+}
+
+
+def build(arm, n_channels, n_classes):
+    """Return a model of the bench; its weights come from PyTorch's generator."""
+    settings = IN_COLOUR.get(arm, SIZES[arm]) if n_channels == 3 else SIZES[arm]
+    return create_model(arm, n_channels, n_classes, **settings)
+
+
+def stages(config, seeds):
+    """First the learning rates, then the runs that count, then what a model costs."""
+    pairs = [{"data": d, "arm": arm} for d in config["data"] for arm in config["arms"]]
+    sweep = [
+        {"role": "sweep", **pair, "lr": lr, "seed": seed}
+        for pair in pairs
+        for lr in config["rates"]
+        for seed in config["sweep_seeds"]
+    ]
+    final = [{**pair, "seed": seed} for pair in pairs for seed in seeds]
+    return [sweep, final, [{"role": "cost"}]]
+
+
+def run(key, config, device, done):
+    """Train one model and score it, or measure what all of them cost."""
+    if key.get("role") == "cost":
+        return costs(config, device)
+    splits = recipes.load_splits(key["data"], config["small"])
+    sweep = key.get("role") == "sweep"
+    lr = key["lr"] if sweep else best_rate(key, config, done)
+    steps = config["sweep_steps" if sweep else "steps"]
+    torch.manual_seed(key["seed"])
+    model = build(key["arm"], splits.n_channels, splits.n_classes)
+    try:
+        recipes.train(
+            model,
+            splits.train,
+            config | {"steps": steps},
+            seed=key["seed"],
+            lr=lr,
+            device=device,
+        )
+    except NonFiniteLoss:
+        if sweep:
+            return {"val_iou": 0.0}
+        raise
+    if sweep:
+        scores = recipes.score(model, splits.val, None)
+        return {"val_iou": without_ground(scores["iou"])}
+    scores = recipes.score(model, splits.held_out, splits.regions)
+    kept = ("accuracy", "boundary_f1", "v_rand", "v_info", "splits", "merges")
+    return {
+        "iou": without_ground(scores["iou"]),
+        "dice": without_ground(scores["dice"]),
+        **{name: scores[name] for name in kept if name in scores},
+        "lr": lr,
+    }
+
+
+def without_ground(values):
+    """Return the mean over the classes but the first."""
+    return sum(values[1:]) / len(values[1:])
+
+
+def best_rate(key, config, done):
+    """Return the rate with the best mean over the runs of the sweep."""
+
+    def mean(lr):
+        pair = {"role": "sweep", "data": key["data"], "arm": key["arm"], "lr": lr}
+        return np.mean(
+            [r["values"]["val_iou"] for r in done if r["key"].items() >= pair.items()]
+        )
+
+    return max(config["rates"], key=mean)
+
+
+def costs(config, device):
+    """Return parameters, multiply-adds, kept bytes and relative time of each model.
+
+    For one image of one channel, 256 pixels wide. The times are medians of passes taken
+    in turns, relative to U-Net's, so that whatever else the machine does meets all.
+    """
+    side = 32 if config["small"] else 256
+    nets = {arm: build(arm, 1, 2).to(device).eval() for arm in config["arms"]}
+    rounds = {arm: [] for arm in nets}
+    x = torch.rand(1, 1, side, side, device=device)
+    with torch.no_grad():
+        for _ in range(2 if config["small"] else 15):
+            for arm, net in nets.items():
+                start = time.perf_counter()
+                net(x)
+                if device == "cuda":
+                    torch.cuda.synchronize()
+                rounds[arm].append(time.perf_counter() - start)
+    times = {arm: statistics.median(found) for arm, found in rounds.items()}
+    values = {}
+    for arm, net in nets.items():
+        book = ledger(net.cpu(), (1, 1, side, side))
+        values[arm] = {
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "mult_adds": book.mult_adds,
+            "kept_bytes": book.activation_bytes,
+            "time_to_unet": times[arm] / times["unet"],
+        }
+    return {"models": values}
