@@ -52,6 +52,9 @@ COUNTS = {
     "nibtehaz MultiResUnet(3, 1)": (MultiResUNet, (3, 2), {}, 7_251_376 - 2 * 2),
     # Asked for one class, ours has one: 51 weights and a bias fewer.
     "the same, one class": (MultiResUNet, (3, 1), {}, 7_251_376 - 2 * 2 - 52),
+    "the same, shared statistics": (
+        *(R2UNet, (3, 1), {"own_statistics": False}, 39_091_393),
+    ),
     "no reference: t changes nothing": (R2UNet, (3, 1), {"t": 5}, 39_091_393),
 }
 
@@ -175,11 +178,29 @@ def test_res_paths_are_longest_at_the_top():
 def test_recurrent_convolution_unrolled():
     block = shake(RecurrentConv(4, t=2))
     x = torch.randn(1, 4, 6, 6)
-    once = block.conv(x)
-    twice = block.conv(x + once)
-    assert torch.equal(block(x), block.conv(x + twice))
+
+    def apply(i: int, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(block.norms[i](block.conv(x)) * block.scale + block.shift)
+
+    once = apply(0, x)
+    twice = apply(1, x + once)
+    assert torch.equal(block(x), apply(2, x + twice))
     block.t = 0
     assert torch.equal(block(x), once)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_statistics_of_its_own_are_those_that_training_saw(own):
+    torch.manual_seed(0)
+    block = RecurrentConv(4, t=2, own_statistics=own)
+    assert len(block.norms) == (3 if own else 1)
+    for norm in block.norms:
+        norm.momentum = 1.0  # keep the last statistics alone
+    x = torch.randn(8, 4, 16, 16)
+    seen = block(x)
+    used = block.eval()(x)
+    # A running variance divides by n - 1, a batch's by n: 2048 values.
+    assert torch.allclose(seen, used, rtol=0, atol=0.01) == own
 
 
 @pytest.mark.parametrize("t", [0, 1, 2, 4])

@@ -1,5 +1,6 @@
 """What the studies share: their data, their training, their scores."""
 
+import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -49,6 +50,7 @@ class Splits(NamedTuple):
         return 3 if self.regions is None else 2
 
 
+@functools.cache  # a worker does many runs on the same data
 def load_splits(name: str, small: bool = False) -> Splits:
     """Return a data set of the book in the three parts that a study needs.
 

@@ -342,33 +342,47 @@ class MultiResUNet(UShape):
 class RecurrentConv(nn.Module):
     """One convolution applied t + 1 times, each time to x plus what it made last.
 
-    Shapes: (N, channels, H, W) to the same. It sees 2 t + 3 pixels with the parameters
-    of one 3x3 convolution.
+    Kernel, scale and shift are the same each time, so it sees 2 t + 3 pixels with the
+    parameters of one 3x3 convolution. The statistics by which it normalises are not
+    the same: what the second application gives has another mean and variance.
 
-    All applications share one batch norm: its running statistics, which are used after
-    training, are a mixture of those of all of them.
+    Shapes: (N, channels, H, W) to the same.
 
     Args:
         channels: channels of the map.
         t: number of repetitions after the first application.
+        own_statistics: keep the running mean and variance of each application apart.
+            If not, all share one pair, a mixture that fits none of them, as in
+            LeeJunHyun's public code; training is the same, use is not.
 
     Raises:
         ValueError: if ``channels`` is below one or ``t`` below zero.
 
-    Source: Alom et al. 2018 (arXiv 1802.06955). Derived in chapter 16.
+    Source: Alom et al. 2018 (arXiv 1802.06955); Cooijmans et al. 2016 (arXiv
+    1603.09025) for statistics of their own. Derived in chapter 16.
     """
 
-    def __init__(self, channels: int, t: int = 2) -> None:
+    def __init__(
+        self, channels: int, t: int = 2, *, own_statistics: bool = True
+    ) -> None:
         super().__init__()
         check_at_least("channels", channels, 1)
         check_at_least("t", t, 0)
         self.t = t
-        self.conv = ConvNorm(channels, channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(channels, affine=False)
+            for _ in range(t + 1 if own_statistics else 1)
+        )
+        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
+        self.shift = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        state = self.conv(x)
-        for _ in range(self.t):
-            state = self.conv(x + state)
+        state = torch.zeros_like(x)
+        for i in range(self.t + 1):
+            norm = self.norms[i % len(self.norms)]
+            normal = norm(self.conv(x + state))
+            state = torch.relu(normal * self.scale + self.shift)
         return state
 
 
@@ -382,13 +396,21 @@ class RecurrentBlock(nn.Module):
     Source: Alom et al. 2018 (arXiv 1802.06955). Derived in chapter 16.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, t: int = 2) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        t: int = 2,
+        *,
+        own_statistics: bool = True,
+    ) -> None:
         super().__init__()
         check_at_least("in_channels", in_channels, 1)
         check_at_least("out_channels", out_channels, 1)
         self.match = nn.Conv2d(in_channels, out_channels, 1)
         self.residual = nn.Sequential(
-            RecurrentConv(out_channels, t), RecurrentConv(out_channels, t)
+            RecurrentConv(out_channels, t, own_statistics=own_statistics),
+            RecurrentConv(out_channels, t, own_statistics=own_statistics),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -403,7 +425,8 @@ class R2UNet(UShape):
     (N, n_classes, H, W).
 
     With 3 channels and 1 class it has 39,091,393 parameters, whatever ``t`` is, as
-    LeeJunHyun's public code.
+    LeeJunHyun's public code has, with statistics of its own for each application or
+    without.
 
     Args:
         n_channels: channels of the images.
@@ -411,6 +434,7 @@ class R2UNet(UShape):
         base_channels: channels of the first level; each level below has twice as many.
         depth: number of times the map is halved.
         t: repetitions of each recurrent convolution after its first application.
+        own_statistics: as for :class:`RecurrentConv`.
 
     Raises:
         ValueError: for an impossible setting, or images of the wrong shape.
@@ -427,16 +451,19 @@ class R2UNet(UShape):
         base_channels: int = 64,
         depth: int = 4,
         t: int = 2,
+        own_statistics: bool = True,
     ) -> None:
         super().__init__(n_channels, n_classes, depth)
         check_at_least("base_channels", base_channels, 1)
         check_at_least("t", t, 0)
         width = [base_channels * 2**level for level in range(depth + 1)]
-        self.inc = RecurrentBlock(n_channels, width[0], t)
+
+        def block(n_in: int, n_out: int) -> RecurrentBlock:
+            return RecurrentBlock(n_in, n_out, t, own_statistics=own_statistics)
+
+        self.inc = block(n_channels, width[0])
         self.downs = nn.ModuleList(
-            nn.Sequential(
-                nn.MaxPool2d(2), RecurrentBlock(width[level], width[level + 1], t)
-            )
+            nn.Sequential(nn.MaxPool2d(2), block(width[level], width[level + 1]))
             for level in range(depth)
         )
         self.ups = nn.ModuleList(
@@ -445,7 +472,7 @@ class R2UNet(UShape):
                     nn.Upsample(scale_factor=2),
                     ConvNorm(width[level + 1], width[level]),
                 ),
-                RecurrentBlock(2 * width[level], width[level], t),
+                block(2 * width[level], width[level]),
             )
             for level in reversed(range(depth))
         )
