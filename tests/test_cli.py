@@ -16,7 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from unet_edu import UNet, cli, studies, training
-from unet_edu.checkpoints import load_unet, save_weights
+from unet_edu.checkpoints import load_model, load_unet, save_weights
 from unet_edu.cli import app
 from unet_edu.data import cells, download
 
@@ -317,7 +317,7 @@ def test_experiment_passes_its_options_on(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        (["nothing"], "study must be one of few_images, fusion"),
+        (["nothing"], "study must be one of backbone, bench"),
         (["fusion", "--seeds", 0], "seeds must be an integer >= 1, got 0"),
         (["fusion", "--device", "tpu"], "device must be one of cpu, cuda"),
     ],
@@ -333,7 +333,7 @@ def test_ill_experiments(options, part):
         (lambda file: None, ["no weights at", "train --out"]),
         (lambda file: file.mkdir(), ["no weights at", "best.safetensors"]),
         (lambda file: file.write_bytes(b"no weights"), ["not a whole safetensors"]),
-        (lambda file: save_weights(nn.Linear(1, 1), file), ["Linear, not a UNet"]),
+        (lambda file: save_weights(nn.Linear(1, 1), file), ["Linear, not a network"]),
     ],
     ids=["missing", "an empty folder", "damaged", "another model"],
 )
@@ -404,3 +404,44 @@ def test_a_picture_of_any_depth_is_read_from_0_to_1(tmp_path, depth):
     Image.fromarray(gray).save(tmp_path / "gray.png")
     read = cli._read_picture(tmp_path / "gray.png", "L")
     np.testing.assert_allclose(read, gray / (2**depth - 1), atol=1e-6)
+
+
+FAMILY = ["--model", "unetr", "--set", "embed_dim=8", "--set", "heads=2"]
+
+
+def test_a_network_of_the_families_is_trained_evaluated_and_used(tmp_path, picture):
+    run = tmp_path / "run"
+    assert_works(train(run, *FAMILY, "--set", "layers=4"))
+    model = load_model(run / "best.safetensors")
+    assert model.config == {
+        **{"name": "unetr", "n_channels": 1, "n_classes": 2, "base_channels": 2},
+        **{"depth": 2, "embed_dim": 8, "heads": 2, "layers": 4},
+    }
+    assert_works(unet_edu("evaluate", run, "--data", "cells"))
+    for tiles in ([], ["--tile", 32]):
+        assert_works(unet_edu("predict", run, picture, "--out", tmp_path, *tiles))
+        assert Image.open(tmp_path / "slice-mask.png").size == (51, 37)
+
+
+def test_fcn_goes_the_same_way_but_not_in_tiles(tmp_path, picture):
+    run = tmp_path / "run"
+    assert_works(train(run, "--model", "fcn8s", "--depth", 3))
+    assert_works(unet_edu("evaluate", run, "--data", "cells"))
+    assert_works(unet_edu("predict", run, picture, "--out", tmp_path))
+    result = unet_edu("predict", run, picture, "--out", tmp_path, "--tile", 32)
+    assert_says(result, "FCN cannot be used tile by tile")
+
+
+ILL_MODELS = [
+    (["--model", "unett"], ["no model 'unett'", "Did you mean unet"]),
+    (["--set", "width=3"], ["unet has no setting 'width'", "bilinear"]),
+    (["--set", "width"], ["--set takes NAME=VALUE", "'width'"]),
+    (["--model", "unetr", "--set", "heads=7"], ["heads"]),
+    (["--set", "base_channels=many"], ["base_channels", "got 'many'"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "parts"), ILL_MODELS)
+def test_ill_models(tmp_path, arguments, parts):
+    assert_says(train(tmp_path / "run", *arguments), *parts)
+    assert not (tmp_path / "run").exists()

@@ -102,11 +102,34 @@ def load_unet(path: Path) -> UNet:
             f"{path} holds {metadata.get('model', 'weights without a name')}, not a "
             "UNet. Build the model yourself and use load_weights."
         )
+    return load_model(path)
+
+
+def load_model(path: Path) -> nn.Module:
+    """Build the network that was saved in ``path`` and return it in evaluation mode.
+
+    A UNet, or a network made by :func:`unet_edu.families.create_model`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or does not say how its network was built.
+    """
+    # Not above: a U-Net is read without the families.
+    from unet_edu.families import create_model
+
+    _, metadata = _read(path)
+    kind = metadata.get("model", "weights without a name")
+    if kind != "UNet" and metadata.get("config", "null") == "null":
+        raise ValueError(
+            f"{path} holds {kind}, not a network of create_model. Build the model "
+            "yourself and use load_weights."
+        )
+    build = UNet if kind == "UNet" else create_model
     try:
-        model = UNet(**json.loads(metadata["config"]))
+        model = build(**json.loads(metadata["config"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} does not say how its UNet was built: its settings are "
+            f"{path} does not say how its {kind} was built: its settings are "
             f"{metadata.get('config')} ({error}). Save it with save_weights, or build "
             "the model yourself and use load_weights."
         ) from None

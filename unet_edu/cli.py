@@ -100,6 +100,13 @@ def train(
     base_channels: Annotated[int, typer.Option(help="Width of the first level.")] = 16,
     depth: Annotated[int, typer.Option(help="Times the map is halved.")] = 4,
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 3e-3,
+    model_name: Annotated[
+        str, typer.Option("--model", help="A network of list_models().")
+    ] = "unet",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the network, such as embed_dim=48."),
+    ] = None,
     precision: Annotated[
         Precision, typer.Option(help="Mixed precision.")
     ] = Precision.no,
@@ -109,14 +116,14 @@ def train(
         bool, typer.Option("--resume", help="Go on with the run in --out.")
     ] = False,
 ) -> None:
-    """Train a U-Net and keep its best weights, its history and a checkpoint."""
+    """Train a network and keep its best weights, its history and a checkpoint."""
     import torch
 
     from unet_edu.blocks import check_at_least
     from unet_edu.data.augment import RandomCrops
     from unet_edu.data.download import DataNotFound
+    from unet_edu.families import create_model
     from unet_edu.training import NonFiniteLoss, fit
-    from unet_edu.unet import UNet
 
     try:
         for name, value in [
@@ -129,14 +136,11 @@ def train(
         held_out, _ = _load(data, "held_out")
         n_channels = pieces[0][0].shape[0]
         torch.manual_seed(seed)
-        model = UNet(
-            n_channels,
-            len(classes),
-            base_channels=base_channels,
-            depth=depth,
-            padding=1,
-        )
-        model.check_size(torch.empty(1, n_channels, crop, crop))
+        size = {"base_channels": base_channels, "depth": depth}
+        chosen = _settings(model_name, size, settings or [])
+        model = create_model(model_name, n_channels, len(classes), **chosen)
+        if model_name == "unet":
+            model.check_size(torch.empty(1, n_channels, crop, crop))
         history = fit(
             model,
             RandomCrops(pieces, crop, steps * batch_size),
@@ -160,6 +164,27 @@ def train(
     print(f"Best weights: {out / 'best.safetensors'}")
 
 
+def _settings(model: str, size: dict[str, int], given: list[str]) -> dict:
+    """Return the settings of a network: its size where it has one, and what is given.
+
+    A number is read as one; words stay words.
+    """
+    import json
+
+    from unet_edu.families import settings_of
+
+    settings = {name: n for name, n in size.items() if name in settings_of(model)}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"--set takes NAME=VALUE, such as layers=2; got {item!r}.")
+        try:
+            settings[name] = json.loads(value)
+        except json.JSONDecodeError:
+            settings[name] = value
+    return settings
+
+
 @app.command()
 def evaluate(
     run: RunFolder,
@@ -167,17 +192,18 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, held_out or all.")] = "held_out",
 ) -> None:
     """Print how right a trained network is, and write the table beside its weights."""
-    from unet_edu.checkpoints import load_unet, write_json
+    from unet_edu.checkpoints import load_model, write_json
     from unet_edu.data.download import DataNotFound
     from unet_edu.training import evaluate as evaluate_model
 
     try:
         weights = _weights(run)
         samples, classes = _load(data, split)
-        model = load_unet(weights)
-        if max(model.n_classes, 2) != len(classes):
+        model = load_model(weights)
+        n_classes = model.config["n_classes"]
+        if max(n_classes, 2) != len(classes):
             raise ValueError(
-                f"The network in {weights} has {model.n_classes} classes, {data} has "
+                f"The network in {weights} has {n_classes} classes, {data} has "
                 f"{len(classes)}: {', '.join(classes)}."
             )
         record = evaluate_model(_on_best_device(model), samples)
@@ -215,14 +241,14 @@ def predict(
     import torch
     from PIL import Image, UnidentifiedImageError
 
-    from unet_edu.checkpoints import load_unet, write_atomically
+    from unet_edu.checkpoints import load_model, write_atomically
     from unet_edu.inference import predict as predict_images
     from unet_edu.inference import predict_tiled
 
     if overlap is not None and tile is None:
         raise _fail(ValueError("--overlap needs --tile: a whole picture has no tiles."))
     try:
-        model = _on_best_device(load_unet(_weights(run)))
+        model = _on_best_device(load_model(_weights(run)))
     except (ValueError, FileNotFoundError) as error:
         raise _fail(error) from None
     mode = {1: "L", 3: "RGB"}.get(model.n_channels)

@@ -85,7 +85,7 @@ def _extend(model: UNet, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
 
 @torch.no_grad()
 def predict_tiled(
-    model: UNet,
+    model: nn.Module,
     image: Tensor | np.ndarray,
     tile: int = 256,
     overlap: int | None = None,
@@ -240,7 +240,7 @@ def _window(n: int, blend: str) -> np.ndarray:
 
 def _add_tiles(
     band: Tensor,
-    model: UNet,
+    model: nn.Module,
     image: Tensor | np.ndarray,
     row: Place,
     columns: list[Place],
@@ -343,6 +343,11 @@ def check_image(image: object, n_channels: int) -> None:
 def check_tile(model: UNet, tile: int) -> None:
     """Raise ValueError, with the sizes that would do, if ``tile`` is not one."""
     check_at_least("tile", tile, 1)
+    if not hasattr(model, "output_size"):
+        raise ValueError(
+            f"{type(model).__name__} cannot be used tile by tile: it does not say how "
+            "large its output is. Predict the whole image."
+        )
     grid = 2**model.depth
 
     def suits(size: int) -> bool:
@@ -362,9 +367,14 @@ def check_tile(model: UNet, tile: int) -> None:
     near = f"{above}" if below is None else f"{below} or {above}"
     any_size = model.padding == 0 and model.align == "pad"
     steps = "" if any_size else f" and go on in steps of {grid}"
+    kind = f"{type(model).__name__} of depth {model.depth}"
+    if isinstance(model, UNet):
+        kind = (
+            f"U-Net of depth {model.depth} with padding={model.padding} and "
+            f"align={model.align!r}"
+        )
     raise ValueError(
-        f"A tile of {tile} pixels does not suit a U-Net of depth {model.depth} with "
-        f"padding={model.padding} and align={model.align!r}: tiles start at "
+        f"A tile of {tile} pixels does not suit a {kind}: tiles start at "
         f"{first}{steps}. Instead of {tile}, use {near}."
     )
 

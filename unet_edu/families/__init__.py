@@ -100,6 +100,17 @@ def family_of(name: str) -> str:
     )
 
 
+def settings_of(name: str) -> list[str]:
+    """Return the settings that a model has beside its channels.
+
+    Raises ValueError for an unknown name, as :func:`family_of` does.
+    """
+    build = MODELS[family_of(name)][name]
+    fixed = build.keywords if isinstance(build, functools.partial) else {}
+    taken = ("n_channels", "n_classes", *fixed)
+    return [one for one in inspect.signature(build).parameters if one not in taken]
+
+
 def create_model(name: str, n_channels: int, n_classes: int, **settings) -> nn.Module:
     """Build a network by its name.
 
@@ -120,16 +131,15 @@ def create_model(name: str, n_channels: int, n_classes: int, **settings) -> nn.M
     Shown in chapter 14.
     """
     build = MODELS[family_of(name)][name]
-    fixed = build.keywords if isinstance(build, functools.partial) else {}
-    accepted = inspect.signature(build).parameters
-    own = [
-        setting
-        for setting in accepted
-        if setting not in ("n_channels", "n_classes", *fixed)
-    ]
+    own = settings_of(name)
     unknown = [setting for setting in settings if setting not in own]
     if unknown:
         raise ValueError(
             f"{name} has no setting {unknown[0]!r}. It has: {', '.join(own)}."
         )
-    return build(n_channels, n_classes, **settings)
+    model = build(n_channels, n_classes, **settings)
+    if not isinstance(model, UNet):
+        # What builds it again; a UNet knows by itself.
+        channels = {"n_channels": n_channels, "n_classes": n_classes}
+        model.config = {"name": name, **channels, **settings}
+    return model
