@@ -139,8 +139,9 @@ class StochasticSegmentationNetwork(SameSize):
 
     The public code draws with PyTorch's ``LowRankMultivariateNormal``, which inverts a
     matrix, and falls back to independent pixels where that fails; drawing by hand
-    inverts nothing. Its variance is the exponential of a channel; here it is the
-    softplus, which cannot overflow.
+    inverts nothing. Its variance is the exponential of a channel and starts near 1;
+    here it is the softplus, which cannot overflow, and starts near 0.007, so that the
+    first draws are not drowned in noise.
 
     Shapes: as for :class:`~unet_edu.families.base.SameSize`, the logits being the mean;
     :meth:`samples` gives (n, N, n_classes, H, W).
@@ -178,6 +179,7 @@ class StochasticSegmentationNetwork(SameSize):
         self.unet = UNet(
             n_channels, channels, base_channels=base_channels, depth=depth, padding=1
         )
+        nn.init.constant_(self.unet.outc.conv.bias[n_classes : 2 * n_classes], -5.0)
 
     def distribution(self, x: Tensor) -> LogitDistribution:
         """Return the distribution of the logits, in float32."""
