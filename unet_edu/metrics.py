@@ -515,8 +515,8 @@ def ged(samples: Tensor, annotations: Tensor) -> float:
     equally likely, so E d(Y, Y') is over all pairs. ``samples`` are draws, so
     E d(S, S') is over different draws, which does not favour few or many of them: an
     estimate may come out below zero. A single sample is taken as all that a model can
-    say. (The numbers published for LIDC take all pairs of draws, a draw with itself
-    included, and are larger by E d(S, S') / n.)
+    say. (Public code often takes all pairs of draws, a draw with itself included; its
+    numbers are larger by E d(S, S') / n.)
 
     Shapes: (n, H, W) and (m, H, W) integers.
 
