@@ -543,10 +543,8 @@ def ged(samples: Tensor, annotations: Tensor) -> float:
 class Calibration(NamedTuple):
     """What was predicted and what was observed, in bins of equal width.
 
-    Attributes:
-        predicted: mean predicted probability in each bin, NaN where it is empty.
-        observed: mean of what was true there.
-        count: number of pixels in each bin.
+    ``predicted`` is the mean predicted probability in each bin, NaN where it is empty,
+    ``observed`` the mean of what was true there, ``count`` the number of pixels.
     """
 
     predicted: np.ndarray

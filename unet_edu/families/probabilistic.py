@@ -109,10 +109,8 @@ class LogitDistribution(NamedTuple):
     plus noise of variance ``diagonal`` in each pixel by itself. So their covariance is
     factor factor^T + diagonal, and pixels that a map holds together move together.
 
-    Attributes:
-        mean: (N, C, H, W).
-        factor: (N, rank, C, H, W).
-        diagonal: (N, C, H, W), above 0.
+    Shapes: ``mean`` (N, C, H, W), ``factor`` (N, rank, C, H, W), ``diagonal``
+    (N, C, H, W), above 0.
     """
 
     mean: Tensor
