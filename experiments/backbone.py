@@ -7,8 +7,6 @@ without, with batch norm or without. Every network runs at each of two learning 
 with each seed.
 """
 
-import statistics
-
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -159,12 +157,3 @@ class DeepUNet(UShape):
             for level in reversed(range(depth))
         )
         self.outc = OutConv(width[0], n_classes)
-
-
-def chosen_rate(result, **where):
-    """Return the rate with the best mean over seeds on validation images."""
-
-    def mean(lr):
-        return statistics.mean(result.values("val_iou", lr=lr, **where))
-
-    return max(result.record["config"]["rates"], key=mean)

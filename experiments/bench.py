@@ -8,15 +8,11 @@ mean over two runs of a quarter of the length. The runs that count have seeds of
 own.
 """
 
-import statistics
-import time
-
 import numpy as np
 import torch
 
 from unet_edu import recipes
 from unet_edu.families import create_model, list_models
-from unet_edu.ledger import ledger
 from unet_edu.training import NonFiniteLoss, evaluate
 
 QUESTION = "Which network should one use, at equal size and equal training?"
@@ -162,29 +158,8 @@ def best_rate(key, config, done):
 def costs(config, device):
     """Return parameters, multiply-adds, kept bytes and relative time of each model.
 
-    For one image of one channel, 256 pixels wide. The times are medians of passes taken
-    in turns, relative to U-Net's, so that whatever else the machine does meets all.
+    For one image of one channel, 256 pixels wide; times relative to U-Net's.
     """
-    side = 32 if config["small"] else 256
     nets = {arm: build(arm, 1, 2).to(device).eval() for arm in config["arms"]}
-    rounds = {arm: [] for arm in nets}
-    x = torch.rand(1, 1, side, side, device=device)
-    with torch.no_grad():
-        for _ in range(2 if config["small"] else 15):
-            for arm, net in nets.items():
-                start = time.perf_counter()
-                net(x)
-                if device == "cuda":
-                    torch.cuda.synchronize()
-                rounds[arm].append(time.perf_counter() - start)
-    times = {arm: statistics.median(found) for arm, found in rounds.items()}
-    values = {}
-    for arm, net in nets.items():
-        book = ledger(net.cpu(), (1, 1, side, side))
-        values[arm] = {
-            "parameters": sum(p.numel() for p in net.parameters()),
-            "mult_adds": book.mult_adds,
-            "kept_bytes": book.activation_bytes,
-            "time_to_unet": times[arm] / times["unet"],
-        }
-    return {"models": values}
+    side, rounds = (32, 2) if config["small"] else (256, 15)
+    return {"models": recipes.costs(nets, "unet", side, rounds)}

@@ -8,13 +8,9 @@ rate of each network is the best of three on validation images, in one run each.
 of the networks run at every rate with every seed, to tell what that choice was worth.
 """
 
-import statistics
-import time
-
 import torch
 
 from unet_edu import FCN, UNet, recipes
-from unet_edu.ledger import ledger
 from unet_edu.training import NonFiniteLoss
 
 QUESTION = "Addition or concatenation: does training tell them apart?"
@@ -150,27 +146,6 @@ def unexplained(skip, below):
 
 def costs(config, device):
     """Return parameters, multiply-adds, kept bytes and relative time of each arm."""
-    side = 64 if config["small"] else 256
     nets = {arm: build(arm, 1, config).to(device).eval() for arm in ARMS}
-    rounds = {arm: [] for arm in ARMS}
-    x = torch.rand(1, 1, side, side, device=device)
-    # In turns, so that whatever else the machine does meets every network alike.
-    with torch.no_grad():
-        for _ in range(3 if config["small"] else 30):
-            for arm, net in nets.items():
-                start = time.perf_counter()
-                net(x)
-                if device == "cuda":
-                    torch.cuda.synchronize()
-                rounds[arm].append(time.perf_counter() - start)
-    times = {arm: statistics.median(found) for arm, found in rounds.items()}
-    values = {}
-    for arm, net in nets.items():
-        book = ledger(net.cpu(), (1, 1, side, side))
-        values[arm] = {
-            "parameters": parameters(net),
-            "mult_adds": book.mult_adds,
-            "kept_bytes": book.activation_bytes,
-            "time_to_concat": times[arm] / times["concat"],
-        }
-    return values
+    side, rounds = (64, 3) if config["small"] else (256, 30)
+    return recipes.costs(nets, "concat", side, rounds)

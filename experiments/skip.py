@@ -103,14 +103,6 @@ def build(arm, n_channels, config):
     return UNet3Plus(n_channels, 2, deep_supervision=False, **size)
 
 
-def best_rate(result, data, arm):
-    """Return the learning rate with the best mean over seeds on validation images."""
-    return max(
-        result.record["config"]["rates"],
-        key=lambda lr: result.values("val_iou", data=data, arm=arm, lr=lr).mean(),
-    )
-
-
 @torch.no_grad()
 def iou_of_depths(model, data):
     """Return the IoU of class 1 for each depth at which a U-Net++ is read."""

@@ -157,15 +157,13 @@ class TestEveryModel:
     def test_fit_and_predict(self, name):
         model = build(name)
         data = Cells(2, size=32, diameter=12)
-        before = {k: v.clone() for k, v in model.state_dict().items()}
+        before = [p.detach().clone() for p in model.parameters()]
         history = fit(
             model, data, data, epochs=1, batch_size=2, device="cpu", progress=False
         )
         assert 0 < history[0]["loss"] < 10
-        moved = [
-            k for k, v in model.state_dict().items() if not torch.equal(v, before[k])
-        ]
-        assert moved
+        pairs = zip(model.parameters(), before, strict=True)
+        assert any(not torch.equal(after, p) for after, p in pairs)
         p = predict(model, data[0][0][None, :, :30, :31])
         assert p.shape == (1, 2, 30, 31)
         torch.testing.assert_close(p.sum(1), torch.ones(1, 30, 31))

@@ -1,6 +1,8 @@
 """What the studies share: their data, their training, their scores."""
 
 import functools
+import statistics
+import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ from unet_edu.blocks import check_choice
 from unet_edu.data import cells, isbi2012, wbc
 from unet_edu.data.augment import RandomCrops
 from unet_edu.inference import predict
+from unet_edu.ledger import ledger
 from unet_edu.studies import Result
 from unet_edu.training import Loss, fit
 
@@ -201,6 +204,38 @@ def best_by_mean(result: Result, value: str = "val_iou", **where) -> float:
         return float(np.mean([v or 0.0 for v in values]))
 
     return max(rates, key=mean)
+
+
+def costs(nets: dict[str, nn.Module], against: str, side: int, rounds: int) -> dict:
+    """Return what networks cost for one gray image of ``side`` x ``side`` pixels.
+
+    For each: ``parameters``, ``mult_adds`` and ``kept_bytes`` (as the ledger counts
+    them) and ``time_to_AGAINST``, the median time of a pass relative to that of the
+    network called ``against``. Passes are taken in turns, so that whatever else the
+    machine does meets all networks alike. The networks end on the CPU.
+    """
+    device = next(nets[against].parameters()).device
+    x = torch.rand(1, 1, side, side, device=device)
+    times = {name: [] for name in nets}
+    with torch.no_grad():
+        for _ in range(rounds):
+            for name, net in nets.items():
+                start = time.perf_counter()
+                net(x)
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                times[name].append(time.perf_counter() - start)
+    median = {name: statistics.median(found) for name, found in times.items()}
+    values = {}
+    for name, net in nets.items():
+        book = ledger(net.cpu(), (1, 1, side, side))
+        values[name] = {
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "mult_adds": book.mult_adds,
+            "kept_bytes": book.activation_bytes,
+            f"time_to_{against}": median[name] / median[against],
+        }
+    return values
 
 
 def probabilities(model: nn.Module, image: Tensor) -> Tensor:
