@@ -6,6 +6,10 @@ training loss of its own (deep supervision, latent variables) uses it around tha
 The learning rate of each model is the best of three on validation images, judged by the
 mean over two runs of a quarter of the length. The runs that count have seeds of their
 own.
+
+A second look, taken after the first results: two models on blood cells at every rate,
+in full length, to see what choosing the rate in short runs has cost them. It decides
+nothing.
 """
 
 import numpy as np
@@ -37,6 +41,7 @@ QUICK = {
     "rates": [0.003],
     "small": True,
 }
+SECOND_LOOK = {"data": "wbc", "arms": ("unet", "attention_unet")}
 # Settings that give about two million parameters with one channel and two classes. A
 # width is a whole number, so some miss by up to eight percent; the bench counts.
 SIZES = {
@@ -86,7 +91,7 @@ def build(arm, n_channels, n_classes):
 
 
 def stages(config, seeds):
-    """First the learning rates, then the runs that count, then what a model costs."""
+    """Learning rates, the runs that count, what models cost, the second look."""
     pairs = [{"data": d, "arm": arm} for d in config["data"] for arm in config["arms"]]
     sweep = [
         {"role": "sweep", **pair, "lr": lr, "seed": seed}
@@ -95,7 +100,14 @@ def stages(config, seeds):
         for seed in config["sweep_seeds"]
     ]
     final = [{**pair, "seed": seed} for pair in pairs for seed in seeds]
-    return [sweep, final, [{"role": "cost"}]]
+    second = [
+        {"role": "rate", "data": SECOND_LOOK["data"], "arm": arm, "lr": lr, "seed": s}
+        for arm in SECOND_LOOK["arms"]
+        if arm in config["arms"]
+        for lr in config["rates"]
+        for s in seeds
+    ]
+    return [sweep, final, [{"role": "cost"}], second]
 
 
 def run(key, config, device, done):
@@ -104,7 +116,7 @@ def run(key, config, device, done):
         return costs(config, device)
     splits = recipes.load_splits(key["data"], config["small"])
     sweep = key.get("role") == "sweep"
-    lr = key["lr"] if sweep else best_rate(key, config, done)
+    lr = key["lr"] if "lr" in key else best_rate(key, config, done)
     steps = config["sweep_steps" if sweep else "steps"]
     torch.manual_seed(key["seed"])
     model = build(key["arm"], splits.n_channels, splits.n_classes)

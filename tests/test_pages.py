@@ -21,6 +21,16 @@ HOMES = (
     *(f"families.{name}" for name in FAMILY_FILES),
 )
 
+EXERCISE = re.compile(
+    r"^:::\{exercise\} (.+)\n:label: \S+\n:nonumber:\n\n"
+    r"\*(\w+) · level [123] · \d+ minutes · objective (\d+) · ([\w ]+)\.\*",
+    flags=re.MULTILINE,
+)
+TOPICS = (
+    *("geometry", "counting", "architecture", "training", "data", "losses"),
+    *("metrics", "comparison", "uncertainty", "attention"),
+)
+
 
 def cells_of(path: Path, kind: str) -> list[dict]:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -181,13 +191,57 @@ class TestNotebook:
         text = "\n".join(source(cell) for cell in cells_of(path, "markdown"))
         for part in (
             *("**In this chapter**", "**Budget:**", "**Predict first.**"),
-            *("## Summary", "## Exercises", "## References"),
+            *("## Summary", "## Check yourself", "## Exercises", "## References"),
         ):
             assert part in text, part
-        exercises = re.findall(r"```\{exercise\}.*?```", text, flags=re.DOTALL)
-        assert len(exercises) >= 4
-        for exercise in exercises:
-            assert re.search(r"level [123] · \d+ minutes", exercise), exercise
+
+    def test_has_exercises_of_every_kind_for_its_objectives(self, path: Path) -> None:
+        text = "\n".join(source(cell) for cell in cells_of(path, "markdown"))
+        listed = text.split("**In this chapter** you will")[1].split("**You need**")[0]
+        objectives = re.findall(r"^(\d+)\. ", listed, flags=re.MULTILINE)
+        assert objectives == [str(i + 1) for i in range(len(objectives))]
+        exercises = EXERCISE.findall(text)
+        assert len(exercises) == text.count("{exercise}") >= 5
+        kinds = [kind for _, kind, _, _ in exercises]
+        assert {"Predict", "Experiment", "Open"} <= set(kinds)
+        assert kinds.count("Compute") + kinds.count("Code") >= 2
+        for title, _, objective, topic in exercises:
+            assert objective in objectives, title
+            assert topic in TOPICS, title
+
+    def test_every_exercise_has_a_solution(self, path: Path) -> None:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        sources = [source(cell) for cell in cells]
+        text = "\n".join(sources)
+        begin = next(i for i, s in enumerate(sources) if s.startswith("## Solutions"))
+        end = next(i for i, s in enumerate(sources) if s.startswith("## References"))
+        solved = [
+            (title, sources[i].partition("\n")[2].strip())
+            for i in range(begin, end)
+            for title in re.findall(r"\A### (.*)", sources[i])
+        ]
+        assert [title for title, _ in solved] == [e[0] for e in EXERCISE.findall(text)]
+        for title, words in solved:
+            assert len(words) > 80, title
+        assert any(cell["cell_type"] == "code" for cell in cells[begin:end])
+
+    def test_a_quiz_explains_every_answer(self, path: Path) -> None:
+        quiz = next(
+            source(cell)
+            for cell in cells_of(path, "markdown")
+            if source(cell).startswith("## Check yourself")
+        )
+        questions = re.split(r"^\*\*\d\.\*\* ", quiz, flags=re.MULTILINE)[1:]
+        assert len(questions) == 5
+        for question in questions:
+            answers = re.findall(
+                r'^<details class="answer"><summary>.+</summary>\n\n'
+                r"\*\*(Yes|No)\.\*\* .{20,}\n\n</details>$",
+                question,
+                flags=re.MULTILINE,
+            )
+            assert len(answers) == question.count("<details") >= 3
+            assert answers.count("Yes") == 1
 
     def test_lines_of_code_fit_the_page(self, path: Path) -> None:
         for cell in cells_of(path, "code"):
@@ -206,8 +260,19 @@ def test_exercise_labels_are_unique() -> None:
         for cell in cells_of(path, "markdown")
         for label in re.findall(r":label: (\S+)", source(cell))
     ]
-    assert len(labels) == len(set(labels)) >= 4 * len(NOTEBOOKS)
+    assert len(labels) == len(set(labels)) >= 5 * len(NOTEBOOKS)
     assert all(label.startswith("ex-") for label in labels)
+
+
+def test_no_two_chapters_share_a_title_of_an_exercise() -> None:
+    # The page of all exercises lists them by title.
+    titles = [
+        title
+        for path in NOTEBOOKS
+        for cell in cells_of(path, "markdown")
+        for title, *_ in EXERCISE.findall(source(cell))
+    ]
+    assert len(titles) == len(set(titles))
 
 
 def test_the_baselines_of_chapter_8_are_those_that_chapter_1_prints() -> None:
