@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: book serve test notebooks lint format clean help
+.PHONY: book serve test notebooks lint format clean help assignments grade
 
 help:
 	@echo "make book       build the book, strictly, and print the page to open"
@@ -13,6 +13,8 @@ help:
 	@echo "make serve      build the book and serve it on http://localhost:8000"
 	@echo "make notebooks  execute the notebooks that have changed (ALL=1: all of them)"
 	@echo "make lint       check style; make format mends what a program can mend"
+	@echo "make assignments [SEED=2027]       build the assignments, in that variant"
+	@echo "make grade SUBMISSIONS=folder      grade a class (ASSIGNMENT=, SEED=, WORKERS=)"
 
 # The stamp holds a checksum rather than a date: a fresh clone gives every file the
 # same date, and a touched file is not a changed one.
@@ -43,6 +45,14 @@ test: $(READY)
 notebooks: $(READY)
 	$(BIN)/python book/execute.py $(if $(ALL),--all)
 	$(BIN)/python book/draw_cover.py
+
+assignments: $(READY)
+	$(BIN)/python assignments/build.py $(if $(SEED),--seed "$(SEED)") $(ASSIGNMENT)
+
+# Without ASSIGNMENT and SEED, the notebooks say themselves what they are.
+grade: $(READY)
+	@$(if $(SUBMISSIONS),,echo "Say where the notebooks are: make grade SUBMISSIONS=folder"; exit 2)
+	$(BIN)/python assignments/grade.py "$(SUBMISSIONS)" $(if $(ASSIGNMENT),--assignment "$(ASSIGNMENT)") $(if $(SEED),--seed "$(SEED)") $(if $(WORKERS),--workers "$(WORKERS)")
 
 lint: $(READY)
 	$(BIN)/ruff check .

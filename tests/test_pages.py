@@ -222,7 +222,7 @@ class TestNotebook:
         ]
         assert [title for title, _ in solved] == [e[0] for e in EXERCISE.findall(text)]
         for title, words in solved:
-            assert len(words) > 80, title
+            assert len(words) > 40, title
         assert any(cell["cell_type"] == "code" for cell in cells[begin:end])
 
     def test_a_quiz_explains_every_answer(self, path: Path) -> None:
