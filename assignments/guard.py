@@ -59,8 +59,11 @@ class Guard:
         )
         self.tests = {p.stem: p.read_text("utf-8") for p in Path("tests").glob("*.py")}
         self.now: int | None = None
+        self.process = os.getpid()
 
     def note(self, **entry: object) -> None:
+        if os.getpid() != self.process:
+            os._exit(0)  # a copy that the student's code made by fork ends here
         os.write(self.diary, json.dumps(entry).encode() + b"\n")
 
     def limit_process(self) -> None:

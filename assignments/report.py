@@ -18,6 +18,7 @@ th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ccc;
   vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 pre { white-space: pre-wrap; margin: .2rem 0; }
+.track { width: 18rem; max-width: 40vw; }
 .bar { background: #0072b2; height: 1rem; }
 .lost { border-left: 4px solid #d55e00; padding-left: .8rem; }
 @media (prefers-color-scheme: dark) { body { color: #eee; background: #181818; }
@@ -55,7 +56,8 @@ def table(header: list[str], rows: list[list[str]], numbers: set[int]) -> str:
 
 
 def bar(share: float) -> str:
-    return f'<div class="bar" style="width:{100 * share:.0f}%"></div>'
+    width = f"width:{100 * share:.0f}%"
+    return f'<div class="track"><div class="bar" style="{width}"></div></div>'
 
 
 def as_csv(results: list, questions: list[str]) -> str:

@@ -196,6 +196,7 @@ MEMORY = "hog = [bytearray(2**28) for _ in range(1000)]"
 BIG_FILE = 'with open("hog", "wb") as file:\n    file.write(bytes(500_000_000))'
 SLEEP = "import time\n\ntime.sleep(3600)"
 FORK = "import os, time\n\nif os.fork() == 0:\n    time.sleep(3600)"
+FORK_ON = "import os\n\nos.fork()"
 LEAVE = "import os\n\nos._exit(1)"
 KILLED = "import os\n\nos.kill(os.getpid(), 9)"
 LOOP = "while True:\n    pass"
@@ -205,7 +206,7 @@ LEAVES = "import os; os._exit(1)"
 def all_cells(pair: Pair) -> NotebookNode:
     """Everything that a cell can do without ending the process, in one notebook."""
     maker = good
-    for source in (ERROR, NO_GRADER, LOUD, MEMORY, BIG_FILE, FORK, LOOP):
+    for source in (ERROR, NO_GRADER, LOUD, MEMORY, BIG_FILE, FORK, FORK_ON, LOOP):
         maker = with_cell(source, maker)
     return maker(pair)
 
@@ -260,6 +261,7 @@ KINDS: dict[str, tuple[Maker | str, Callable[[Pair], list[str]]]] = {
     "stubborn": (instead(STUBBORN), first),
     "sleep": (with_cell(SLEEP), nothing),
     "fork": (with_cell(FORK), nothing),
+    "forkon": (with_cell(FORK_ON), nothing),
     "exitcell": (with_cell(LEAVE), nothing),
     "exit": (instead(LEAVES), first),
     "sysexit": (instead("raise SystemExit"), first),

@@ -25,7 +25,7 @@ import report
 
 NAME = mutants.blocks.ASSIGNMENT
 # Little computing, and much patience: a machine that runs tests may be busy.
-LIMITS = grade.Limits(seconds=30, cell=6, test=3, patience=40, memory=3072 * grade.MIB)
+LIMITS = grade.Limits(seconds=24, cell=6, test=2, patience=40, memory=3072 * grade.MIB)
 CLASS = [
     "stubborn",  # the slowest first
     "deadly",
