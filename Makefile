@@ -18,7 +18,7 @@ help:
 
 # The stamp holds a checksum rather than a date: a fresh clone gives every file the
 # same date, and a touched file is not a changed one.
-WANTED := $(shell cat requirements.txt pyproject.toml Makefile | cksum)
+WANTED := $(shell cat requirements.txt pyproject.toml web/package-lock.json Makefile | cksum)
 ifneq ($(shell cat $(READY) 2>/dev/null),$(WANTED))
 .PHONY: $(READY)
 endif
@@ -29,6 +29,8 @@ $(READY):
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	mkdir -p $(VENV)/web && cp web/package.json web/package-lock.json $(VENV)/web
+	cd $(VENV)/web && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@echo '$(WANTED)' > $(READY)
 
 book: $(READY)
