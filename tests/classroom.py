@@ -4,7 +4,8 @@
     make grade SUBMISSIONS=FOLDER
 
 writes their notebooks: good ones, half-done ones, and every kind of broken one. The
-kind is the end of the student's name.
+kind is the end of the student's name. A class of ten stands in ``tests/submissions``;
+``--sample`` writes it, and a test compares the two.
 """
 
 import argparse
@@ -125,7 +126,8 @@ def with_cell(source: str, base: Maker = good) -> Maker:
     def make(pair: Pair) -> NotebookNode:
         notebook = base(pair)
         place = answer_cells(notebook, plain_questions(pair)[0])[-1] + 1
-        notebook.cells.insert(place, nbformat.v4.new_code_cell(source))
+        name = f"added-{len(notebook.cells)}"  # not by chance: the same class again
+        notebook.cells.insert(place, nbformat.v4.new_code_cell(source, id=name))
         return notebook
 
     return make
@@ -282,6 +284,21 @@ KINDS: dict[str, tuple[Maker | str, Callable[[Pair], list[str]]]] = {
 }
 
 
+# The class of tests/submissions: one of each common kind, quick to grade.
+SAMPLE = [
+    "good",
+    "half",
+    "stub",
+    "error",
+    "syntax",
+    "renamed",
+    "noanswer",
+    "nochecks",
+    "loop",
+    "nojson",
+]
+
+
 def write_class(
     folder: Path, made: Path, kinds: list[str], students: int
 ) -> dict[str, str]:
@@ -312,10 +329,13 @@ def main() -> None:
     parser.add_argument("--students", type=int, default=60)
     parser.add_argument("--assignment", choices=build.names(), default=build.names()[0])
     parser.add_argument("--seed", type=build.seed_number, default=build.DEFAULT_SEED)
+    parser.add_argument("--sample", action="store_true", help="one of each of SAMPLE")
     options = parser.parse_args()
     # Half of the class is good, as in life.
     broken = [kind for kind in KINDS if kind != "good"]
     kinds = [kind for other in broken for kind in (other, "good")]
+    if options.sample:
+        kinds, options.students = SAMPLE, len(SAMPLE)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / options.assignment
         build.build(options.assignment, options.seed, made, check=False)

@@ -57,6 +57,17 @@ def pair(made: Path) -> Pair:
     return classroom.read_pair(made)
 
 
+def test_the_committed_class_is_what_the_program_writes(made: Path, tmp_path: Path):
+    committed = Path(__file__).parent / "submissions"
+    kinds = classroom.SAMPLE
+    classroom.write_class(tmp_path, made, kinds, len(kinds))
+    cure = "python tests/classroom.py tests/submissions --sample"
+    files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*.ipynb"))
+    assert files == sorted(p.relative_to(committed) for p in committed.rglob("*.ipynb"))
+    for file in files:
+        assert (committed / file).read_bytes() == (tmp_path / file).read_bytes(), cure
+
+
 def one_wrong_answer_each(pair: Pair) -> tuple[nbformat.NotebookNode, dict]:
     """Return a notebook with one wrong answer to each question, and its marks."""
     notebook, marks = classroom.good(pair), {}

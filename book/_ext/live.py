@@ -1,6 +1,6 @@
 """Bring the live parts to the pages that have one, and to no other.
 
-A cell tagged ``live-…`` is drawn as a figure by its code; ``_static/live/loader.js`` puts
+A cell tagged ``live-…`` draws a figure by its code; ``_static/live/loader.js`` puts
 the part beside it that the reader can move.
 """
 
