@@ -5,13 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: book serve test notebooks lint format clean help assignments grade
+.PHONY: book serve pdf audit test notebooks lint format clean help assignments grade
 
 help:
 	@echo "make book       build the book, strictly, and print the page to open"
 	@echo "make test       run all tests, and every cell of every notebook"
 	@echo "make serve      build the book and serve it on http://localhost:8000"
 	@echo "make notebooks  execute the notebooks that have changed (ALL=1: all of them)"
+	@echo "make pdf        print the book into _build/book.pdf"
+	@echo "make audit      measure the pages: Lighthouse, axe, weight"
 	@echo "make lint       check style; make format mends what a program can mend"
 	@echo "make assignments [SEED=2027]       build the assignments, in that variant"
 	@echo "make grade SUBMISSIONS=folder      grade a class (ASSIGNMENT=, SEED=, WORKERS=)"
@@ -41,12 +43,20 @@ book: $(READY)
 serve: book
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
-test: $(READY)
+# Chromium prints it: on Debian, apt-get install chromium.
+pdf: book
+	$(BIN)/python web/make_pdf.py
+
+# Lighthouse, axe and the weight of the pages, as a table: a few minutes.
+audit: book
+	$(BIN)/python web/audit.py
+
+test: book
 	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval_sanitize.cfg --nbval-cell-timeout=180 $(ARGS)
 
 notebooks: $(READY)
 	$(BIN)/python book/execute.py $(if $(ALL),--all)
-	$(BIN)/python book/draw_cover.py
+	$(BIN)/python book/draw_pictures.py
 
 assignments: $(READY)
 	$(BIN)/python assignments/build.py $(if $(SEED),--seed "$(SEED)") $(ASSIGNMENT)

@@ -36,14 +36,15 @@ def test_requirements_are_exact() -> None:
             assert line.count("==") == 1, line
 
 
-def test_the_cover_shows_the_network(tmp_path: Path) -> None:
+def test_the_pictures_show_the_network(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location(
-        "draw_cover", ROOT / "book" / "draw_cover.py"
+        "draw_pictures", ROOT / "book" / "draw_pictures.py"
     )
-    draw_cover = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(draw_cover)
-    draw_cover.draw(tmp_path / "unet.svg")
-    assert (tmp_path / "unet.svg").read_bytes() == draw_cover.TARGET.read_bytes()
+    draw_pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw_pictures)
+    for drawn in draw_pictures.draw(tmp_path):
+        committed = draw_pictures.FOLDER / drawn.name
+        assert drawn.read_bytes() == committed.read_bytes(), drawn.name
 
 
 @pytest.mark.parametrize(

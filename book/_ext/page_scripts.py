@@ -1,12 +1,17 @@
-"""Leave out scripts that no page uses, and the second copy of those emitted twice.
+"""Leave out scripts and styles that no page uses.
 
-Jupyter Book 1 emits its inline scripts twice under Sphinx 7, loads thebe from a public
-server for a button that we do not show, and asks for MathJax, which MathML replaces.
+Jupyter Book 1 loads thebe from a public server for a button that we do not show, asks
+for MathJax, which MathML replaces, and emits its inline scripts twice under Sphinx 7.
+What is left waits for the page. ``finish.py`` takes out what templates write.
 """
 
 from sphinx.application import Sphinx
 
-UNUSED = ("THEBE_JS_URL", "thebe", "MathJax", "mathjax")
+UNUSED = ("THEBE_JS_URL", "thebe", "MathJax", "mathjax", "toggle", "tabs")
+
+
+def name_of(asset: object) -> str:
+    return str(getattr(asset, "filename", asset) or "")
 
 
 def clean(
@@ -16,13 +21,20 @@ def clean(
     kept = []
     for script in context.get("script_files", []):
         body = getattr(script, "attributes", {}).get("body") or ""
-        name = str(getattr(script, "filename", script) or "")
-        if body in seen or any(word in body + name for word in UNUSED):
+        if body in seen or any(word in body + name_of(script) for word in UNUSED):
             continue
         if body:
             seen.add(body)
+        elif page != "search" and "documentation_options" not in name_of(script):
+            # Inline scripts need the options at once; the rest can wait for the page.
+            script.attributes.setdefault("defer", "defer")
         kept.append(script)
     context["script_files"] = kept
+    context["css_files"] = [
+        style
+        for style in context.get("css_files", [])
+        if not any(word in name_of(style) for word in UNUSED)
+    ]
 
 
 def setup(app: Sphinx) -> dict:

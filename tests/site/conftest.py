@@ -1,29 +1,15 @@
 """The built book, served from this machine and opened in a real Chromium."""
 
-import functools
-import http.server
 import os
-import shutil
-import threading
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
-SITE = ROOT / "_build" / "html"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# Without these, Chromium asks its maker for updates, which is not the book's doing.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "web"))
+import chromium
 
 
 def missing(what: str, cure: str) -> None:
@@ -33,34 +19,23 @@ def missing(what: str, cure: str) -> None:
     pytest.skip(f"{what} is missing: {cure}")
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serve files without a line of log for each."""
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="session")
 def site() -> Iterator[str]:
     """Serve the built book; return its address, such as http://127.0.0.1:40123."""
-    if not (SITE / "index.html").exists():
+    if not (chromium.SITE / "index.html").exists():
         missing("the built book", "run make book")
-    handler = functools.partial(Quiet, directory=str(SITE))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with chromium.served() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Return a headless Chromium."""
-    named = os.environ.get("CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = chromium.find()
     if not found:
-        missing("Chromium", "install it (on Debian: apt-get install chromium)")
+        missing("Chromium", chromium.INSTALL)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=found, args=chromium.QUIET)
         yield browser
         browser.close()
 
