@@ -254,7 +254,7 @@ def test_table_and_drawing(lab):
 BOOKS = {
     **dict.fromkeys(("few_images", "fusion", "geometry", "losses", "skip_levels"), 5),
     **dict.fromkeys(("skip", "backbone", "bottleneck", "representation"), 3),
-    **dict.fromkeys(("transformer", "probabilistic", "bench"), 3),
+    **dict.fromkeys(("transformer", "probabilistic", "bench", "browser"), 3),
 }
 
 
