@@ -15,7 +15,7 @@ help:
 	@echo "make pdf        print the book into _build/book.pdf"
 	@echo "make audit      measure the pages: Lighthouse, axe, weight"
 	@echo "make lint       check style; make format mends what a program can mend"
-	@echo "make assignments [SEED=2027]       build the assignments, in that variant"
+	@echo "make assignments [SEED=31]       build the assignments, in that variant"
 	@echo "make grade SUBMISSIONS=folder      grade a class (ASSIGNMENT=, SEED=, WORKERS=)"
 
 # The stamp holds a checksum rather than a date: a fresh clone gives every file the

@@ -22,33 +22,34 @@ import nbformat
 from nbformat import NotebookNode
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "book" / "_ext"))
+
+import address  # noqa: E402
+
 PACKAGE = HERE.parent / "unet_edu"
 DIST = HERE / "dist"
+SHARED = HERE / "shared.py"  # the functions that all tests use
 DEFAULT_SEED = 0
 OTTER_VERSION = "7.0.0"
+OTTER = (
+    *(f"otter-grader=={OTTER_VERSION}", "fica==0.4.1", "ipylab==1.1.0"),
+    "python-frontmatter==1.3.0",
+)
 # A zip stores dates: all files get this one, so that equal contents are equal bytes.
 DATE = (2026, 1, 1, 0, 0, 0)
 
-SET_UP = """\
-# Set-up: run this cell first.
-try:
-    import otter
-except ModuleNotFoundError:  # Colab
-    %pip install -q otter-grader==VERSION
-    import otter
-try:
-    import unet_edu
-except ModuleNotFoundError:  # Colab: the book's page "Set-up" says what to put here
-    %pip install -q "$UNET_EDU_SOURCE"
-    import unet_edu
-import torch
-
-print(f"unet_edu {unet_edu.__version__}, torch {torch.__version__}")
-"""
+# Otter asks for other versions of ipywidgets, wrapt and jupytext than Colab has. The
+# checks need nothing that differs, so Colab keeps its own and gets what it lacks.
 CHECKS = """\
 # @title The checks: run this cell too. You need not read it.
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
+
+if not find_spec("otter"):  # Colab
+    %pip install -q --no-deps OTTER
+    print("Whatever pip notes about restarting: you need not restart the kernel.")
+import otter
 
 CHECKS = {}
 TESTS
@@ -61,8 +62,8 @@ HAND_IN = """\
 ## Hand in
 
 Choose *Restart and run all*, see that no cell stops, save, and hand in this notebook \
-file. Nothing else is needed. The checks above are part of what is graded; the rest is \
-graded with inputs that you have not seen."""
+file. Nothing else is needed. The checks above are the smaller part of what is graded; \
+the rest is graded with inputs that you have not seen."""
 
 OFFLINE = """\
 # {name}, without a network
@@ -116,14 +117,18 @@ def tags(cell: NotebookNode) -> list[str]:
 def specialise(master: NotebookNode, seed: int) -> tuple[NotebookNode, str]:
     """Return the variant of a master for a seed, still a master, and its helpers.
 
-    The helpers are the code that the tests share: cells tagged ``helpers``.
+    The helpers are the code that the tests share: shared.py, and cells tagged
+    ``helpers``.
     """
-    values = choose(variants(master), seed)
+    values = choose(variants(master), seed) | {"SEED": seed}
+    cells = [c for c in master.cells if wanted(c, values) and "variants" not in tags(c)]
+    values["VISIBLE"] = visible_points(cells)
     notebook = nbformat.v4.new_notebook(metadata=master.metadata)
-    helpers = []
+    helpers = [SHARED.read_text("utf-8").split('"""\n', 1)[1]]
     tests = False
-    for cell in master.cells:
-        if "variants" in tags(cell) or not wanted(cell, values):
+    for cell in cells:
+        if "computed" in tags(cell):
+            values |= compute(cell.source, values)
             continue
         cell = nbformat.from_dict(cell)
         cell.metadata["tags"] = [t for t in tags(cell) if not t.startswith("only:")]
@@ -131,14 +136,14 @@ def specialise(master: NotebookNode, seed: int) -> tuple[NotebookNode, str]:
             del cell.metadata["tags"]
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-        cell.source = substitute(cell, {**values, "SEED": seed})
+        cell.source = substitute(cell, values)
         if "helpers" in tags(cell):
-            helpers.append(cell.source)
+            helpers.append(fold(cell.source))
             continue
         if cell.cell_type == "raw" and re.match(r"#\s*(BEGIN|END) TESTS", cell.source):
             tests = "BEGIN" in cell.source
         elif tests:
-            cell.source = ask_for_names(cell.source)
+            cell.source = ask_for_names(fold(cell.source))
         notebook.cells.append(cell)
     return notebook, "\n".join(helpers)
 
@@ -153,6 +158,93 @@ def wanted(cell: NotebookNode, values: dict[str, object]) -> bool:
             if str(values[name]) != value:
                 return False
     return True
+
+
+def visible_points(cells: list[NotebookNode]) -> str:
+    """Return how many points the tests that students see are worth, as text."""
+    total, points, tests = 0.0, iter(()), False
+    for cell in cells:
+        if cell.cell_type == "raw":
+            if match := re.search(r"^points: (\[.+\])", cell.source, re.MULTILINE):
+                points = iter(ast.literal_eval(match[1]))
+            if re.match(r"#\s*(BEGIN|END) TESTS", cell.source):
+                tests = "BEGIN" in cell.source
+        elif tests:
+            worth = next(points, None)
+            if worth is None:
+                raise MasterError(f"no points are left for this test:\n{cell.source}")
+            total += 0 if is_hidden(cell.source) else worth
+    return f"{total:g}"
+
+
+def is_hidden(source: str) -> bool:
+    return source.startswith("#") and "hidden" in source.splitlines()[0].lower()
+
+
+def compute(source: str, values: dict[str, object]) -> dict[str, object]:
+    """Run a cell tagged ``computed``; return what it calls ``NAME__``, as values.
+
+    What the tests expect stands in them as a number, and the way to it nowhere.
+    """
+    scope = {f"{name}__": value for name, value in values.items()}
+    known = set(scope)
+    exec(source, scope)
+    return {
+        name.removesuffix("__"): value
+        for name, value in scope.items()
+        if re.fullmatch(r"[A-Z][A-Z0-9_]*__", name) and name not in known
+    }
+
+
+class Folding(ast.NodeTransformer):
+    """Carries out what is decided once the choices of a variant are in place."""
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        self.generic_visit(node)
+        sides = [node.left, *node.comparators]
+        if len(sides) == 2 and all(isinstance(s, ast.Constant) for s in sides):
+            if isinstance(node.ops[0], ast.Eq):
+                return ast.Constant(sides[0].value == sides[1].value)
+            if isinstance(node.ops[0], ast.NotEq):
+                return ast.Constant(sides[0].value != sides[1].value)
+        return node
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        whole = ast.Add | ast.Sub | ast.Mult | ast.Pow | ast.FloorDiv
+        sides = [getattr(side, "value", None) for side in (node.left, node.right)]
+        if isinstance(node.op, whole) and all(type(s) is int and s >= 0 for s in sides):
+            return ast.parse(repr(eval(ast.unparse(node))), mode="eval").body
+        return node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.test, ast.Constant):
+            return node.body if node.test.value else node.orelse
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        if isinstance(node.test, ast.Constant):
+            return node.body if node.test.value else node.orelse
+        return node
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        self.generic_visit(node)
+        plain = node.conversion == -1 and node.format_spec is None
+        if plain and isinstance(node.value, ast.Constant):
+            return ast.Constant(str(node.value.value))
+        return node
+
+
+def fold(source: str) -> str:
+    """Return code of the tests without questions whose answer the variant settles."""
+    hidden = "# HIDDEN\n" if is_hidden(source) else ""
+    tree = ast.fix_missing_locations(Folding().visit(ast.parse(source)))
+    for node in ast.walk(tree):
+        if isinstance(body := getattr(node, "body", None), list) and not body:
+            body.append(ast.Pass())
+    return hidden + ast.unparse(tree)
 
 
 def substitute(cell: NotebookNode, values: dict[str, object]) -> str:
@@ -174,23 +266,27 @@ def substitute(cell: NotebookNode, values: dict[str, object]) -> str:
 
 
 def ask_for_names(source: str) -> str:
-    """Let a test begin by asking whether the names that it tests exist at all."""
-    hidden = source.startswith("#") and "hidden" in source.splitlines()[0].lower()
+    """Let a test ask first whether what it tests exists, and say where errors arose."""
     tree = ast.parse(source)
     test = tree.body[0]
     if len(tree.body) != 1 or not isinstance(test, ast.FunctionDef):
         raise MasterError(f"a test cell must hold one function:\n{source}")
-    checks = [
-        f"assert {arg.arg} is not None, 'Your notebook has no `{arg.arg}`: it is called"
-        " differently, or the cell that defines it stopped with an error.'"
-        for arg in test.args.args
-        if arg.arg != "env"
-    ]
+    checks = []
+    for name in [arg.arg for arg in test.args.args if arg.arg != "env"]:
+        missing = (
+            f"Your notebook has no `{name}`: run the cell that defines it; or it is "
+            "called differently; or that cell stopped with an error."
+        )
+        checks.append(f"assert {name} is not None, {missing!r}")
+        checks.append(f"assert {name} is not ..., '`{name}` has no answer yet.'")
     start = 1 if ast.get_docstring(test) else 0
-    test.body[start:start] = ast.parse("\n".join(checks)).body
-    return ("# HIDDEN\n" if hidden else "") + ast.unparse(
-        ast.fix_missing_locations(tree)
+    guarded = ast.parse(
+        "try:\n    pass\nexcept Exception as e:\n    say_where(e)\n    raise"
     )
+    guarded.body[0].body = test.body[start:]
+    test.body[start:] = [*ast.parse("\n".join(checks)).body, *guarded.body]
+    hidden = "# HIDDEN\n" if is_hidden(source) else ""
+    return hidden + ast.unparse(ast.fix_missing_locations(tree))
 
 
 def build(name: str, seed: int, target: Path, *, check: bool = True) -> Path:
@@ -240,7 +336,7 @@ def otter_assign(master: Path, result: Path) -> Path:
 
 def with_helpers(test: str, helpers: str) -> str:
     """Put what a test file uses of the helpers at its top."""
-    nodes = ast.parse(helpers).body
+    nodes = [n for n in ast.parse(helpers).body if not is_from_shared(n)]
     used = names_in(ast.parse(test))
     taken: set[int] = set()
     while True:
@@ -252,6 +348,11 @@ def with_helpers(test: str, helpers: str) -> str:
     kept = [ast.unparse(nodes[i]) for i in sorted(taken)]
     first, rest = test.split("\n", 1)
     return "\n".join([first, *kept, rest])
+
+
+def is_from_shared(node: ast.stmt) -> bool:
+    """Tell whether a line is there for whoever opens a master in Jupyter."""
+    return isinstance(node, ast.ImportFrom) and node.module == SHARED.stem
 
 
 def names_in(tree: ast.AST) -> set[str]:
@@ -298,8 +399,9 @@ def finish(folder: Path, name: str, seed: int) -> str:
     listed = "".join(
         f"CHECKS[{stem!r}] = {as_literal(tests[stem])}\n" for stem in sorted(tests)
     )
-    set_up = nbformat.v4.new_code_cell(SET_UP.replace("VERSION", OTTER_VERSION).strip())
-    checks = nbformat.v4.new_code_cell(CHECKS.replace("TESTS\n", listed).strip())
+    set_up = nbformat.v4.new_code_cell(address.set_up(address.find()))
+    code = CHECKS.replace("OTTER", " ".join(OTTER)).replace("TESTS\n", listed)
+    checks = nbformat.v4.new_code_cell(code.strip())
     checks.metadata = {"cellView": "form", "jupyter": {"source_hidden": True}}
     notebook.cells[1:1] = [set_up, checks]
     notebook.cells.append(nbformat.v4.new_markdown_cell(HAND_IN))
@@ -385,7 +487,7 @@ def seed_number(text: str) -> int:
     """Read a seed, or raise the error that argparse shows."""
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(
-            f"the seed must be a whole number such as 2027, got {text!r}"
+            f"the seed must be a whole number, 0 or more, got {text!r}"
         )
     return int(text)
 

@@ -44,6 +44,8 @@ def execute(path: Path) -> None:
             "name": "python3",
         },
         "language_info": {"name": "python"},
+        # The section of solutions stays closed when the notebook is opened in Colab.
+        "colab": {"collapsed_sections": ["solutions"]},
         "unet_edu": {
             **notebook.metadata.get("unet_edu", {}),
             "executed": checksum(notebook),

@@ -1,6 +1,8 @@
 """The assignments: what is built, and that the graders tell right from wrong."""
 
+import ast
 import importlib.util
+import linecache
 import pkgutil
 import re
 import shutil
@@ -23,6 +25,30 @@ from otter.test_files.exception_test import ExceptionTestFile
 ROOT = Path(__file__).parent.parent
 MASTERS = sorted(path.stem for path in (ROOT / "assignments").glob("[0-9]*.ipynb"))
 SEEDS = [0, 1, 2]
+# The functions and classes that the checks in a student's notebook may bring along.
+# None of them computes what a question asks for: think of that before you add one.
+HELPERS_OF_ALL = {"expect_answer", "say_where"}
+PUBLIC_HELPERS: dict[str, set[str]] = {
+    "1-blocks": {
+        *("by_arithmetic", "count", "create", "dice", "expect_number", "expect_shape"),
+        *("expect_whole", "first_convolved", "shape"),
+    },
+    "2-fcn-and-unet": {
+        *("by_arithmetic", "count", "create", "dice", "draw_scores", "drawn_frames"),
+        *("expect_conv", "expect_marks", "expect_number", "expect_shape"),
+        *("expect_unchanged", "expect_values", "expect_whole", "filled", "framed"),
+        *("listed", "sides_at", "watched", "without_layer"),
+    },
+    "3-training-and-evaluation": {
+        *("Window", "by_hand", "expect_loss", "expect_number", "expect_pair"),
+        *("expect_tensor", "expect_values"),
+    },
+    "4-improvements": {
+        *("apply", "as_number", "count", "create", "dice", "differing", "draw"),
+        *("expect_number", "expect_shape", "expect_tensor", "expect_three", "listed"),
+        *("own", "part", "shape", "weighted", "zeroed"),
+    },
+}
 
 
 def load(path: Path) -> ModuleType:
@@ -33,6 +59,7 @@ def load(path: Path) -> ModuleType:
 
 
 build = load(ROOT / "assignments" / "build.py")
+shared = load(ROOT / "assignments" / "shared.py")
 TABLES = {
     module.ASSIGNMENT: module.WRONG
     for module in (
@@ -78,6 +105,9 @@ class Variant:
                 for entry in archive.namelist()
                 if entry.startswith("tests/")
             }
+        self.student = nbformat.read(self.folder / "student.ipynb", as_version=4)
+        # The public checks, as the student's notebook holds them.
+        self.visible = visible_checks(self.student)
         path = ROOT / "assignments" / f"{name}.ipynb"
         master, _ = build.specialise(nbformat.read(path, as_version=4), seed)
         self.steps = read_steps(master)
@@ -100,9 +130,17 @@ class Variant:
         return self.check(question, namespace)
 
     def check(self, question: str, namespace: dict) -> TestFile:
-        test = ExceptionTestFile.from_string(self.tests[question])
-        test.run(namespace)
-        return test
+        return run(self.tests[question], namespace)
+
+    def look(self, question: str, namespace: dict) -> TestFile:
+        """Run the checks that a student sees."""
+        return run(self.visible[question], namespace)
+
+    def answered(self, question: str) -> dict:
+        """Return the namespace in which a question has just been answered well."""
+        namespace = dict(self.before[question])
+        exec(self.questions[question].source(), namespace)
+        return namespace
 
     def scores(self, answers: dict[str, str]) -> dict[str, float]:
         """Execute the notebook with some answers replaced; return all scores."""
@@ -122,6 +160,22 @@ class Variant:
             name: ExceptionTestFile.from_string(source).possible
             for name, source in self.tests.items()
         }
+
+
+def visible_checks(student: nbformat.NotebookNode) -> dict[str, str]:
+    (cell,) = (c for c in student.cells if "CHECKS = {}" in c.source)
+    lines = [line for line in cell.source.splitlines() if not line.startswith("    %")]
+    found = {}
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            found[node.targets[0].slice.value] = ast.literal_eval(node.value)
+    return found
+
+
+def run(source: str, namespace: dict) -> TestFile:
+    test = ExceptionTestFile.from_string(source)
+    test.run(namespace)
+    return test
 
 
 def execute(source: str, namespace: dict) -> None:
@@ -197,6 +251,166 @@ def test_solution_earns_all_and_stub_nothing(variant, name: str, seed: int) -> N
     assert built.scores({}) == pytest.approx(built.possible())
     stubs = {question: q.stub() for question, q in built.questions.items()}
     assert built.scores(stubs) == dict.fromkeys(built.tests, 0)
+
+
+NO_ANSWER = "has no answer yet"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", MASTERS)
+def test_what_is_blank_is_called_blank(variant, name: str, seed: int) -> None:
+    """Each thing that is asked for has a visible check that misses it."""
+    built = variant(name, seed)
+    namespace: dict = {"__name__": "__main__"}
+    for step in built.steps:
+        if not isinstance(step, Question):
+            execute(step, namespace)
+            continue
+        execute(step.stub(), namespace)
+        if step.name not in built.tests:
+            continue
+        for result in built.look(step.name, namespace).test_case_results:
+            assert NO_ANSWER in result.message, result.message
+        solved = built.answered(step.name)
+        assert built.look(step.name, solved).passed_all
+        # One thing left out, and the rest answered.
+        for answer in asked_for(built.tests[step.name]):
+            if isinstance(solved[answer], type):
+                continue
+            blank = (lambda *_, **__: None) if callable(solved[answer]) else ...
+            seen = report(built.look(step.name, solved | {answer: blank}))
+            assert NO_ANSWER in seen, f"{step.name}: nobody sees that of {answer}"
+
+
+def asked_for(test: str) -> set[str]:
+    """Return the names of a student's notebook that a test file asks for."""
+    return {
+        arg.arg
+        for node in ast.parse(test).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        for arg in node.args.args
+    }
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", MASTERS)
+def test_visible_checks_do_not_solve_the_question(
+    variant, name: str, seed: int
+) -> None:
+    allowed = HELPERS_OF_ALL | PUBLIC_HELPERS[name]
+    for question, check in variant(name, seed).visible.items():
+        tree = ast.parse(check)
+        helpers = {
+            node.name
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and not node.name.startswith("test_")
+        }
+        assert helpers <= allowed, f"{question}: {helpers - allowed}"
+        # The package is named to be refused or switched off, never to be asked.
+        package = {
+            alias.asname or alias.name.split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            and ast.unparse(node).split()[1].startswith("unet_edu")
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                asked = ast.unparse(node.func)
+                assert asked.split(".")[0] not in package, f"{question}: {asked}"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", MASTERS)
+def test_nothing_is_left_of_the_choices(variant, name: str, seed: int) -> None:
+    """No `if 'down' == 'up'` in what a student can read."""
+    built = variant(name, seed)
+    given = [
+        "\n".join(x for x in c.source.splitlines() if not x.startswith("    %"))
+        for c in built.student.cells
+        if c.cell_type == "code"
+    ]
+    for source in [*given, *built.visible.values()]:
+        for node in ast.walk(ast.parse(source)):
+            sides = []
+            if isinstance(node, ast.If | ast.IfExp):
+                sides = [node.test]
+            elif isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+            settled = sides and all(isinstance(side, ast.Constant) for side in sides)
+            assert not settled, ast.unparse(node)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", MASTERS)
+def test_students_are_told_what_the_checks_are_worth(
+    variant, name: str, seed: int
+) -> None:
+    built = variant(name, seed)
+    (said,) = re.findall(
+        r"The checks that you see are worth ([\d.]+) of the 20 points",
+        built.student.cells[0].source,
+    )
+    cases = [
+        case
+        for source in built.tests.values()
+        for case in ExceptionTestFile.from_string(source).test_cases
+    ]
+    assert float(said) == sum(case.points for case in cases if not case.hidden)
+
+
+def test_a_changed_network_is_called_changed(variant) -> None:
+    built = variant("2-fcn-and-unet")
+    question = built.questions["q6"]
+    for answer in (
+        {"copy.deepcopy(network)": "network"},
+        {"    layers = ": "    network[0].weight.data += 1\n    layers = "},
+    ):
+        seen = report(built.grade("q6", question.source(answer)))
+        assert seen.count("Work on a copy.") == 3, seen
+
+
+def test_errors_are_placed_in_the_students_code() -> None:
+    source = "def outer():\n    return [\n        inner() for _ in '1']\n"
+    source += "def inner():\n    x = 1\n    return {}[x]\n"
+    linecache.cache["cell-7"] = (len(source), None, source.splitlines(True), "cell-7")
+    student = {"__name__": "__main__"}
+    exec(compile(source, "cell-7", "exec"), student)
+    with pytest.raises(KeyError) as stopped:
+        student["outer"]()
+    shared.say_where(stopped.value)
+    assert stopped.value.args == ("In your `inner`, line 3, `return {}[x]`: 1",)
+    exec("class Net:\n  def forward(self):\n    return given_up(1)", student)
+    with pytest.raises(NameError) as stopped:
+        student["Net"]().forward()
+    shared.say_where(stopped.value)
+    said = str(stopped.value)
+    assert said.startswith("In your `Net.forward`, line 2: name 'given_up' is not")
+    assert "Run the cell above that defines or imports `given_up`" in said
+    with pytest.raises(ValueError, match="ours") as stopped:
+        raise ValueError("ours")
+    shared.say_where(stopped.value)
+    assert str(stopped.value) == "ours"
+
+
+def test_the_page_for_instructors_has_the_minutes(variant) -> None:
+    page = (ROOT / "book" / "instructors.md").read_text("utf-8")
+    rows = re.findall(
+        r"^\| (\d)[^|]*\| (\d+) [^|]*\|[^|]*\|[^|]*\| (\d+) \|$", page, re.MULTILINE
+    )
+    on_page = {(number, question): int(minutes) for number, question, minutes in rows}
+    for name in MASTERS:
+        for seed in (0, 1):
+            found: dict = {}
+            for cell in variant(name, seed).student.cells:
+                if cell.cell_type == "markdown":
+                    if match := re.search(r"^## Question (\d+)", cell.source, re.M):
+                        now = (name[0], match[1])
+                    for minutes in re.findall(r"(\d+) minutes", cell.source):
+                        found[now] = found.get(now, 0) + int(minutes)
+            want = {key: value for key, value in on_page.items() if key[0] == name[0]}
+            assert found == want
 
 
 @pytest.mark.parametrize("name", MASTERS)
@@ -370,6 +584,51 @@ def master(*cells: tuple[str, str, list[str]]) -> nbformat.NotebookNode:
 CHOICES = ("code", 'VARIANTS = {"SIZE": [3, 5], "WORD": ["a", "b"]}', ["variants"])
 
 
+def test_what_the_build_computes() -> None:
+    made, helpers = build.specialise(
+        master(
+            CHOICES,
+            ("code", "half = SIZE__ // 2\nHALF__ = [half, SEED__]", ["computed"]),
+            ("markdown", "{{HALF[0]}}, {{VISIBLE}} points", []),
+            ("raw", "# BEGIN QUESTION\nname: q1\npoints: [0.5, 1, 0.25]", []),
+            ("raw", "# BEGIN TESTS", []),
+            ("code", "def test_a(x):\n    assert x == HALF__", []),
+            ("code", "# HIDDEN\ndef test_b(x):\n    assert x", []),
+            ("code", "def test_c(x):\n    pass", []),
+            ("raw", "# END TESTS", []),
+        ),
+        1,
+    )
+    sources = [cell.source for cell in made.cells]
+    assert sources[0] == "2, 0.75 points"
+    assert "assert x == [2, 1]" in sources[3]
+    assert "`x` has no answer yet." in sources[3]
+    assert sources[4].startswith("# HIDDEN\ndef test_b(x):")
+    assert "def say_where" in helpers
+
+
+def test_choices_are_settled() -> None:
+    folded = build.fold(
+        "# HIDDEN\n"
+        "def test(x):\n"
+        "    if 'a' == 'b':\n"
+        "        x = 1\n"
+        "    want = 2 * 3 if 'a' != 'b' else x\n"
+        "    for i in x:\n"
+        "        if 1 == 2:\n"
+        "            i = 1\n"
+        "    return f'{2 + 2} of {x}'"
+    )
+    assert folded == (
+        "# HIDDEN\n"
+        "def test(x):\n"
+        "    want = 6\n"
+        "    for i in x:\n"
+        "        pass\n"
+        "    return f'4 of {x}'"
+    )
+
+
 def test_tokens_and_alternatives() -> None:
     made, helpers = build.specialise(
         master(
@@ -384,7 +643,7 @@ def test_tokens_and_alternatives() -> None:
     )
     sources = [cell.source for cell in made.cells]
     assert sources == ["x = 5 + len(\"b\") + 3  # '5'", "5 and 10 b", "only b"]
-    assert helpers == "def helper():\n    return 5"
+    assert helpers.endswith("def helper():\n    return 5")
 
 
 @pytest.mark.parametrize(
@@ -396,6 +655,15 @@ def test_tokens_and_alternatives() -> None:
         ([CHOICES, ("markdown", "x", ["only:OTHER=1"])], "names no choice"),
         (
             [CHOICES, ("raw", "# BEGIN TESTS", []), ("code", "x = 1", [])],
+            "no points are left",
+        ),
+        (
+            [
+                CHOICES,
+                ("raw", "# BEGIN QUESTION\nname: q1\npoints: [1]", []),
+                ("raw", "# BEGIN TESTS", []),
+                ("code", "x = 1", []),
+            ],
             "must hold one function",
         ),
     ],

@@ -209,6 +209,17 @@ class TestNotebook:
             assert objective in objectives, title
             assert topic in TOPICS, title
 
+    def test_the_solutions_are_closed_in_a_notebook(self, path: Path) -> None:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cell = next(
+            c for c in notebook["cells"] if source(c).startswith("## Solutions")
+        )
+        assert cell["metadata"]["jp-MarkdownHeadingCollapsed"]
+        assert (
+            cell["metadata"]["id"]
+            in notebook["metadata"]["colab"]["collapsed_sections"]
+        )
+
     def test_every_exercise_has_a_solution(self, path: Path) -> None:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         sources = [source(cell) for cell in cells]

@@ -5,6 +5,7 @@
 - A picture that does not say its size makes the text jump when it arrives.
 - Two buttons say one thing to the eye and another to a screen reader, and the sidebar
   is no landmark.
+- Some roles and table heads are not what a screen reader may expect.
 """
 
 import re
@@ -26,6 +27,9 @@ SEARCH = re.compile(
 TWICE = re.compile(
     r'\s*<meta name="viewport"[^>]*>(?=.*<meta name="viewport")', re.DOTALL
 )
+# In the theme's style: where the icon font lies, and which sign each name means.
+ICON_FONT = re.compile(r"@font-face\{[^}]*\}")
+ICON_SIGNS = re.compile(r'(?:\.fa-[\w-]+:before,?)+\{content:"[^"]*"\}')
 PICTURE = re.compile(r"<img [^>]*>")
 MENDED = 'aria-label="Chapters"'
 # What the theme writes, and what it should have written.
@@ -40,6 +44,13 @@ ACCESSIBLE = (
         r'<div id="pst-primary-sidebar" ',
         '<div id="pst-primary-sidebar" role="complementary" ' + MENDED + " ",
     ),
+)
+# What only some pages have: a corner of a table that heads nothing, and roles that
+# docutils gives to elements which may not have them.
+SOMETIMES = (
+    (r'<th class="[^"]*"><p></p></th>', "<td></td>"),
+    (' role="doc-biblioentry"', ' role="listitem"'),
+    (r' role="doc-backlink"', ""),
 )
 UNUSED_FILES = (
     "_static/locales",
@@ -101,8 +112,13 @@ def mend(app: Sphinx, exception: Exception | None) -> None:
             better, found = re.subn(wrong, right, better)
             if not found:
                 raise ExtensionError(f"{page}: the theme has changed, no {wrong} in it")
+        for wrong, right in SOMETIMES:
+            better = re.sub(wrong, right, better)
         better = PICTURE.sub(measured(page, site), better)
         page.write_text(better, encoding="utf-8")
+    style = site / "_static" / "styles" / "pydata-sphinx-theme.css"
+    rules = style.read_text(encoding="utf-8")
+    style.write_text(ICON_SIGNS.sub("", ICON_FONT.sub("", rules)), encoding="utf-8")
     for pattern in UNUSED_FILES:
         for path in site.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -17,7 +17,9 @@ def block(self: HTML5Translator, node: nodes.math_block) -> None:
     if node["number"]:
         number = f'<span class="eqno">({get_node_equation_number(self, node)})</span>'
     formula = convert(node.astext(), display="block")
-    self.body.append(f'<div class="math">{number}{formula}</div>')
+    # The second class makes the theme let a keyboard scroll what is too wide.
+    classes = "math pst-scrollable-table-container"
+    self.body.append(f'<div class="{classes}">{number}{formula}</div>')
     raise nodes.SkipNode
 
 

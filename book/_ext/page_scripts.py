@@ -25,9 +25,14 @@ def clean(
             continue
         if body:
             seen.add(body)
-        elif page != "search" and "documentation_options" not in name_of(script):
-            # Inline scripts need the options at once; the rest can wait for the page.
-            script.attributes.setdefault("defer", "defer")
+        elif "documentation_options" not in name_of(script):
+            # Inline scripts need the options at once; the rest can wait for the page,
+            # but for the search page's own, which follow without waiting. One object
+            # serves all pages, so what one page sets another has to take back.
+            if page == "search":
+                script.attributes.pop("defer", None)
+            else:
+                script.attributes["defer"] = "defer"
         kept.append(script)
     context["script_files"] = kept
     context["css_files"] = [

@@ -8,7 +8,6 @@ def stamp(x, kernel, stride):
     return F.conv_transpose2d(x[None, None], kernel[None, None], stride=stride)[0, 0]
 
 
-MOST = 9
 TENT = [1 / 8, 3 / 8, 5 / 8, 7 / 8, 7 / 8, 5 / 8, 3 / 8, 1 / 8]
 """
 INTERPOLATED = """
@@ -58,6 +57,38 @@ class MyUNet(nn.Module):
     def forward(self, x):
         return self.net(x)
 """
+BY_BUILDING = """
+def coefficients(depth):
+    from unet_edu import UNet
+
+    def count(w):
+        network = UNet(1, 2, base_channels=w, depth=depth, norm=False)
+        return sum(p.numel() for p in network.parameters())
+
+    a = (count(3) - 2 * count(2) + count(1)) // 2
+    b = count(2) - count(1) - 3 * a
+    return a, b, count(1) - a - b
+
+
+WIDEST = 66
+"""
+LAYER_1D = """
+def conv_matrix(kernel, size, stride):
+    places = (size - len(kernel)) // stride + 1
+    matrix = torch.zeros(places, size)
+    for place in range(places):
+        matrix[place, place * stride : place * stride + len(kernel)] = kernel
+    return matrix
+
+
+def enlarge(row, kernel, stride):
+    layer = nn.ConvTranspose1d(1, 1, len(kernel), stride=stride, bias=False)
+    layer.weight.data = kernel[None, None]
+    return layer(row[None, None])[0, 0]
+
+
+TENT = [1 - abs(i - 5.5) / 6 for i in range(12)]
+"""
 MASK = "(probabilities(logits)[:, 1] > 0.3).long()"
 POOLED = "maps.append(block(F.max_pool2d(maps[-1], 2)))"
 PAIR_OF_WEIGHTS = "[added.weight, added.weight]"
@@ -77,18 +108,18 @@ WRONG = [
     Wrong(
         "q1",
         "read as if the channels came last",
-        1,
+        0.5,
         {
             "view(-1, channels, height, width)": (
                 "view(-1, height, width, channels).permute(0, 3, 1, 2)"
             )
         },
     ),
-    Wrong("q1", "biases not copied", 1, {"conv.bias[:] = dense.bias": "pass"}),
+    Wrong("q1", "biases not copied", 0.5, {"conv.bias[:] = dense.bias": "pass"}),
     Wrong(
         "q1",
         "weights not copied",
-        1,
+        0.5,
         {"conv.weight[:] = dense.weight.view(-1, channels, height, width)": "pass"},
     ),
     Wrong(
@@ -129,41 +160,50 @@ WRONG = [
     ),
     Wrong("q2", "one stride too large", 1, {"(rows - 1) * stride": "rows * stride"}),
     Wrong("q2", "rows and columns swapped", 1, {"x[i, j]": "x.T[i, j]"}),
-    Wrong("q2", "the layer itself", 1.5, THE_LAYER_ITSELF),
-    Wrong("q2", "stamps counted one way only", 2, {")) ** 2": ")) ** 1"}),
-    Wrong("q2", "every weight of the kernel counted", 2, {"-(-5 // 2)": "5"}),
-    Wrong("q2", "stamps rounded down", 2, {"-(-5 // 2)": "5 // 2"}),
-    Wrong("q2", "a tent that adds up to one", 2, {"/ 4 for": "/ 16 for"}),
-    Wrong("q2", "a tent half a position off", 2, {"i + 0.5 - 4": "i - 4"}),
-    Wrong("q2", "a tent as wide as one stride", 2, {"range(2 * 4)": "range(2, 6)"}),
+    Wrong("q2", "the layer itself", 1, THE_LAYER_ITSELF),
+    Wrong(
+        "q2",
+        "a tent that adds up to one",
+        1.5,
+        {"1 - abs(i + 0.5 - 4) / 4": "0.25 - abs(i + 0.5 - 4) / 16"},
+    ),
+    Wrong(
+        "q2",
+        "a tent divided by its largest weight",
+        1.5,
+        {"1 - abs(i + 0.5 - 4) / 4": "8 / 7 * (1 - abs(i + 0.5 - 4) / 4)"},
+    ),
+    Wrong("q2", "the tent left out", 1.5, {"TENT = [": "TENT = ...\n_ = ["}),
+    Wrong("q2", "a tent half a position off", 1.5, {"i + 0.5 - 4": "i - 4"}),
+    Wrong("q2", "a tent as wide as one stride", 1.5, {"range(2 * 4)": "range(2, 6)"}),
     Wrong(
         "q3",
         "added in reversed order",
         0,
         {"scores[0]": "scores[-1]", "scores[1:]": "scores[-2::-1]"},
     ),
-    Wrong("q3", "begun with the finest", 0.5, {"scores[0]": "scores[-1]"}),
-    Wrong("q3", "aligned by interpolation", 0.5, INTERPOLATED),
-    Wrong("q3", "cut from the middle", 2, FROM_THE_MIDDLE),
+    Wrong("q3", "begun with the finest", 0, {"scores[0]": "scores[-1]"}),
+    Wrong("q3", "aligned by interpolation", 0, INTERPOLATED),
+    Wrong("q3", "cut from the middle", 1.5, FROM_THE_MIDDLE),
     Wrong(
         "q3",
         "the surplus cut off at the top left",
-        2,
+        1.5,
         {
             ":rows, :columns": "-rows:, -columns:",
             ":height, :width": "-height:, -width:",
         },
     ),
     Wrong("q3", "every level enlarged by itself", 0.5, EACH_ALONE),
-    Wrong("q3", "nearest neighbour", 0.5, NEAREST),
+    Wrong("q3", "nearest neighbour", 0, NEAREST),
     Wrong(
-        "q3", "enlarged once too often", 0.5, {"(total, stride)": "(total, 2 * stride)"}
+        "q3", "enlarged once too often", 0, {"(total, stride)": "(total, 2 * stride)"}
     ),
-    Wrong("q3", "the mean of two levels", 0.5, {"+ finer": "/ 2 + finer / 2"}),
+    Wrong("q3", "the mean of two levels", 0, {"+ finer": "/ 2 + finer / 2"}),
     Wrong(
         "q3",
         "the finest level left out",
-        0.5,
+        0,
         {"scores[1:]": "scores[1:-1]", "(total, stride)": "(total, 2 * stride)"},
     ),
     Wrong("q3", "the surplus left on the way", 1.5, {"[..., :rows, :columns]": ""}),
@@ -171,7 +211,7 @@ WRONG = [
     Wrong(
         "q4",
         "the map from below first",
-        1,
+        0.5,
         {
             "[over_skip.weight, over_below.weight]": (
                 "[over_below.weight, over_skip.weight]"
@@ -179,19 +219,19 @@ WRONG = [
         },
     ),
     Wrong("q4", "side by side along the outputs", 0, {"dim=1": "dim=0"}),
-    Wrong("q4", "one bias forgotten", 1, {" + over_below.bias": ""}),
+    Wrong("q4", "one bias forgotten", 0.5, {" + over_below.bias": ""}),
     Wrong("q4", "padding forgotten", 1, {"padding=over_skip.padding": "padding=0"}),
-    Wrong("q4", "the bias written twice", 1.5, {"added.bias": "2 * added.bias"}),
+    Wrong("q4", "the bias written twice", 1, {"added.bias": "2 * added.bias"}),
     Wrong(
         "q4",
         "half a kernel each",
-        1.5,
+        1,
         {PAIR_OF_WEIGHTS: "[added.weight / 2, added.weight / 2]"},
     ),
     Wrong(
         "q4",
         "the second half left at zero",
-        1.5,
+        1,
         {PAIR_OF_WEIGHTS: "[added.weight, 0 * added.weight]"},
     ),
     Wrong("q5", "the skip second", 2, {"[skip, x]": "[x, skip]"}),
@@ -219,58 +259,53 @@ WRONG = [
     Wrong("q5", "the skip never used", 2, {"[skip, x]": "[x, x]"}),
     Wrong("q5", "padded where valid was asked", 0.5, {'"padding": 0': '"padding": 1'}),
     Wrong("q5", "batch norm left in", 0.5, {'"norm": False': '"norm": True'}),
+    Wrong("q5", "never pooled", 0.5, {"F.max_pool2d(maps[-1], 2)": "maps[-1]"}),
     Wrong("q5", "mean instead of maximum", 2, {"max_pool2d": "avg_pool2d"}),
     Wrong(
         "q5",
         "layers in a plain list",
-        0.5,
+        0,
         {"(nn.ModuleList() for _ in range(3))": "([], [], [])"},
     ),
     Wrong(
         "q5",
         "widths taken to double",
-        2,
+        2.5,
         {"(deep, wide, 2,": "(deep, deep // 2, 2,", "(2 * wide, wide": "(deep, wide"},
     ),
-    Wrong("q5", "softmax at the end", 2, {"self.outc(x)": "self.outc(x).softmax(1)"}),
-    Wrong("q5", "ReLU at the end", 2, {"self.outc(x)": "self.outc(x).relu()"}),
+    Wrong("q5", "softmax at the end", 1.5, {"self.outc(x)": "self.outc(x).softmax(1)"}),
+    Wrong("q5", "ReLU at the end", 1.5, {"self.outc(x)": "self.outc(x).relu()"}),
     Wrong(
-        "q5", "no bias at the end", 0.5, {"n_classes, 1)": "n_classes, 1, bias=False)"}
+        "q5", "no bias at the end", 0, {"n_classes, 1)": "n_classes, 1, bias=False)"}
     ),
     Wrong("q5", "the network of the package", 0, PACKAGE_INSIDE),
-    Wrong("q6", "one pixel a convolution", 1.5, {"2 * convolutions": "convolutions"}),
-    Wrong("q6", "two convolutions always", 1.5, {"2 * convolutions": "4"}),
-    Wrong("q6", "odd maps not noticed", 1.5, {"return None": "pass"}),
-    Wrong("q6", "nothing left not noticed", 2, {" if side >= 1 else None": ""}),
-    Wrong("q6", "no loss on the way up", 1.5, {"2 * side - lost": "2 * side"}),
-    Wrong("q6", "the first level forgotten", 1.5, {"side -= lost": "pass"}),
-    Wrong("q6", "clean instead of touched", 1.5, {"x.isnan()": "~x.isnan()"}),
+    Wrong("q6", "clean instead of touched", 0, {"x.isnan()": "~x.isnan()"}),
     Wrong(
         "q6",
         "the frame of the image marked, not what is around it",
-        1.5,
+        0,
         {COPY: f"{COPY}\n    {FRAME}", NAN: "x = F.pad(x, amounts)"},
     ),
     Wrong(
         "q6",
         "the first convolution only",
-        2,
+        0.5,
         {"nn.Conv2d)": "nn.Conv2d) and layer is layers[0]"},
     ),
-    Wrong("q6", "left in training mode", 2, {".eval()": ""}),
-    Wrong("q6", "the network changed", 1.5, {"copy.deepcopy(network)": "network"}),
-    Wrong("q6", "padded twice", 1.5, {"layer.padding = (0, 0)": "pass"}),
+    Wrong("q6", "left in training mode", 0.5, {".eval()": ""}),
+    Wrong("q6", "the network changed", 0, {"copy.deepcopy(network)": "network"}),
+    Wrong("q6", "padded twice", 0, {"layer.padding = (0, 0)": "pass"}),
     Wrong(
         "q6",
         "rows and columns swapped",
-        2,
+        1,
         {"(columns, columns, rows, rows)": "(rows, rows, columns, columns)"},
     ),
-    Wrong("q6", "always one pixel", 2, {"columns = layer.padding": "columns = 1, 1"}),
+    Wrong("q6", "always one pixel", 0, {"columns = layer.padding": "columns = 1, 1"}),
     Wrong(
         "q6",
         "transposed convolutions taken to pad",
-        2,
+        1.5,
         {"nn.Conv2d)": "nn.Conv2d | nn.ConvTranspose2d)"},
     ),
     Wrong("q7", "transposed convolutions without bias", 0, {"b += wide\n": "pass\n"}),
@@ -283,14 +318,18 @@ WRONG = [
     Wrong(
         "q7",
         "every level like the first",
-        0.5,
+        0,
         {"2**level, 2 ** (level + 1)": "1, 2"},
     ),
     Wrong(
         "q7",
         "channels that grow by steps, not by doubling",
-        0.5,
+        0,
         {"2**level, 2 ** (level + 1)": "level + 1, level + 2"},
+    ),
+    Wrong("q7", "counted by building", 0, BY_BUILDING),
+    Wrong(
+        "q7", "the widest left out", 1.5, {"WIDEST = max(": "WIDEST = ...\n_ = max("}
     ),
     Wrong("q7", "one channel too many", 1.5, {"<= 33000000)": "<= 33000000) + 1"}),
     Wrong(
@@ -300,11 +339,13 @@ WRONG = [
     Wrong(
         "q8",
         "sigmoid where softmax was due",
-        1,
+        0.5,
         {"logits.softmax(dim=1)": "logits.sigmoid()"},
     ),
     Wrong("q8", "softmax over the columns", 0.5, {"dim=1)\n    #": "dim=3)\n    #"}),
-    Wrong("q8", "classes swapped", 1, {"[1 - of_one, of_one]": "[of_one, 1 - of_one]"}),
+    Wrong(
+        "q8", "classes swapped", 0.5, {"[1 - of_one, of_one]": "[of_one, 1 - of_one]"}
+    ),
     Wrong("q8", "threshold of one half", 1.5, {"> 0.3": "> 0.5"}),
     Wrong(
         "q8",
@@ -320,6 +361,7 @@ WRONG = [
     ),
     Wrong("q8", "a mask of bool", 1.5, {".long()": ""}),
     Wrong("q8", "a mask with an axis of channels", 1, {"[:, 1] >": "[:, 1:] >"}),
+    Wrong("q8", "the head left out", 1.5, {"    return one": "    return None"}),
     Wrong(
         "q8",
         "class 0 minus class 1",
@@ -345,20 +387,21 @@ WRONG = [
     Wrong(
         "q1",
         "read as if the channels came first",
-        1,
+        0.5,
         {
             "view(-1, height, width, channels)": "view(-1, channels, height, width)",
             "kernel.permute(0, 3, 1, 2)": "kernel",
         },
         seed=1,
     ),
+    Wrong("q2", "the layer itself", 1, LAYER_1D, seed=1),
     Wrong("q2", "the matrix not turned", 1, {".T @ row": " @ row"}, seed=1),
     Wrong("q2", "a place at every position", 1, {"place * stride": "place"}, seed=1),
     Wrong("q2", "one place too few", 1, {"// stride + 1": "// stride"}, seed=1),
     Wrong(
         "q3",
         "zeros at the top left",
-        2,
+        1.5,
         {
             "(0, columns - x.shape[-1], 0, rows - x.shape[-2])": (
                 "(columns - x.shape[-1], 0, rows - x.shape[-2], 0)"
@@ -366,18 +409,18 @@ WRONG = [
         },
         seed=1,
     ),
-    Wrong("q3", "aligned by interpolation", 0.5, INTERPOLATED, seed=1),
+    Wrong("q3", "aligned by interpolation", 0, INTERPOLATED, seed=1),
     Wrong(
         "q4",
         "the bias in both",
-        1,
+        0.5,
         {"over_below.bias.zero_()": "over_below.bias[:] = joint.bias"},
         seed=1,
     ),
     Wrong(
         "q4",
         "both maps in the first channels",
-        1.5,
+        1,
         {"[for_skip, below]": "[below, for_skip]"},
         seed=1,
     ),
@@ -389,8 +432,7 @@ WRONG = [
         {"(wide, wide,": "(2 * wide, wide,", "skip + x": "torch.cat([skip, x], dim=1)"},
         seed=1,
     ),
-    Wrong("q6", "rounded down", 1.5, {"+ lost + 1) // 2": "+ lost) // 2"}, seed=1),
-    Wrong("q6", "touched instead of clean", 1.5, {"~x.isnan()": "x.isnan()"}, seed=1),
+    Wrong("q6", "touched instead of clean", 0, {"~x.isnan()": "x.isnan()"}, seed=1),
     Wrong("q7", "running statistics counted", 0.5, {"3 if True": "5 if True"}, seed=1),
     Wrong("q7", "batch norm forgotten", 0, {"3 if True": "1 if True"}, seed=1),
     Wrong(

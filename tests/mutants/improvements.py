@@ -105,7 +105,7 @@ WRONG = [
     Wrong(
         "q1",
         "added to x as well",
-        2,
+        1.5,
         {"self.alpha(x, g) * x": "x + self.alpha(x, g) * x"},
     ),
     Wrong(
@@ -126,7 +126,7 @@ WRONG = [
         0,
         "from unet_edu.families.skip import AttentionGate",
     ),
-    Wrong("q2", "a ReLU after the sum", 1, {SUM: f"F.relu({SUM})"}),
+    Wrong("q2", "a ReLU after the sum", 0.5, {SUM: f"F.relu({SUM})"}),
     Wrong("q2", "norm and ReLU after the convolutions", 0.5, {READY: AFTERWARDS}),
     Wrong("q2", "ReLU before batch norm, in place", 1, {READY: RELU_FIRST}),
     Wrong(
@@ -141,8 +141,8 @@ WRONG = [
         1,
         {"stride != 1 or in_channels": "in_channels"},
     ),
-    Wrong("q2", "projected everywhere", 1.5, {NEEDED: "if True:\n            "}),
-    Wrong("q2", "no sum", 1, {SUM: "self.residual(x)"}),
+    Wrong("q2", "projected everywhere", 1, {NEEDED: "if True:\n            "}),
+    Wrong("q2", "no sum", 0.5, {SUM: "self.residual(x)"}),
     Wrong(
         "q2",
         "a 3x3 projection",
@@ -152,7 +152,7 @@ WRONG = [
     Wrong(
         "q2",
         "the shortcut begins behind norm and ReLU",
-        1,
+        0.5,
         {SUM: "self.shortcut(self.residual[:2](x)) + self.residual(x)"},
     ),
     Wrong(
@@ -170,7 +170,8 @@ WRONG = [
     ),
     Wrong("q3", "every kernel added whole", 1.75, {"1 + (kernel - 1)": "kernel"}),
     Wrong("q3", "one half of the kernel", 1.75, {"(kernel - 1) *": "(kernel // 2) *"}),
-    Wrong("q3", "only for kernels of 3", 2.5, {"(kernel - 1)": "2"}),
+    Wrong("q3", "only for kernels of 3", 2.25, {"(kernel - 1)": "2"}),
+    Wrong("q3", "the pixels left out", 2.5, {"PIXELS = 68": "PIXELS = ...\n_ = 68"}),
     Wrong("q3", "pixels and positions mixed up", 2.5, {"68 + 8 *": "68 +"}),
     Wrong(
         "q3",
@@ -193,7 +194,7 @@ WRONG = [
     Wrong(
         "q3",
         "not dilated",
-        1.75,
+        1.25,
         {"dilation * (kernel // 2)": "kernel // 2", "dilation=dilation, ": ""},
     ),
     Wrong("q3", "one after the other", 1.25, {"branch(x)": "branch(found[-1])"}),
@@ -222,18 +223,18 @@ WRONG = [
         {"torch.cat(found": "torch.cat(found[-1:] + found[:-1]"},
     ),
     Wrong("q4", "softmax over the queries", 1.5, {"softmax(dim=-1)": "softmax(dim=1)"}),
-    Wrong("q4", "no scale", 2, {SCALE: ""}),
-    Wrong("q4", "divided by d, not its root", 2, {SCALE: " / q.shape[-1]"}),
+    Wrong("q4", "no scale", 1.5, {SCALE: ""}),
+    Wrong("q4", "divided by d, not its root", 1.5, {SCALE: " / q.shape[-1]"}),
     Wrong(
         "q4",
         "the scale of the tokens' channels",
-        2,
+        1.5,
         {SCALE: " / math.sqrt(tokens.shape[-1])"},
     ),
     Wrong(
         "q4",
         "the scale of the number of tokens",
-        2,
+        1.5,
         {SCALE: " / math.sqrt(q.shape[1])"},
     ),
     Wrong("q4", "queries and keys swapped", 2, {"q @ k.transpose": "k @ q.transpose"}),
@@ -253,7 +254,7 @@ WRONG = [
     Wrong(
         "q4",
         "a view instead of a transposition",
-        2,
+        1.5,
         {TO_TOKENS: "x.reshape(len(x), -1, x.shape[1])"},
     ),
     Wrong(
@@ -265,7 +266,7 @@ WRONG = [
     Wrong(
         "q4",
         "column by column",
-        2,
+        1.5,
         {TO_TOKENS: "x.transpose(2, 3).flatten(2).transpose(1, 2)"},
     ),
     Wrong(
@@ -308,7 +309,7 @@ WRONG = [
         {"((one == 1) & (other == 1))": "(one == other)"},
     ),
     Wrong(
-        "q5", "the samples' own distance left out", 2, {"- within - among": "- among"}
+        "q5", "the samples' own distance left out", 1.5, {"- within - among": "- among"}
     ),
     Wrong(
         "q5",
@@ -327,7 +328,7 @@ WRONG = [
     Wrong(
         "q5",
         "a draw with itself",
-        2,
+        1.5,
         {OTHERS: "[distance(s, t) for s in samples for t in samples]"},
     ),
     Wrong("q5", "the first term once", 1.5, {"2 * across": "across"}),
@@ -356,7 +357,7 @@ WRONG = [
     Wrong(
         "q6",
         "KL(p || q)",
-        0.5,
+        0,
         {
             "(mean_q, log_std_q, mean_p, log_std_p)": (
                 "(mean_p, log_std_p, mean_q, log_std_q)"
@@ -368,7 +369,7 @@ WRONG = [
     Wrong(
         "q6",
         "deviations taken for variances",
-        0.5,
+        0,
         {
             "/ log_std_p.exp()) ** 2": ") ** 2 / log_std_p.exp()",
             "2 * (log_std_q": "(log_std_q",
@@ -380,7 +381,7 @@ WRONG = [
     Wrong(
         "q6",
         "the logarithm added, not taken off",
-        0.5,
+        0,
         {"- 1 - spread": "- 1 + spread"},
     ),
     Wrong("q7", "the finest first", 1.25, {RAW: f"({RAW})[::-1]"}),
@@ -392,17 +393,17 @@ WRONG = [
     Wrong(
         "q7", "a single output weighs nothing", 1.5, {"return [1.0]": "return [0.0]"}
     ),
-    Wrong("q7", "interpolated labels", 1, {'"nearest"': '"bilinear"'}),
+    Wrong("q7", "interpolated labels", 0.75, {'"nearest"': '"bilinear"'}),
     Wrong(
         "q7",
         "interpolated labels, rounded",
-        1,
+        0.75,
         {SMALL: SMALL.replace("nearest", "bilinear") + ".round()"},
     ),
     Wrong(
         "q7",
         "the largest class of each block",
-        1,
+        0.75,
         {SMALL: "F.adaptive_max_pool2d(mask[:, None].float(), logits.shape[-2:])"},
     ),
     Wrong(
@@ -411,28 +412,32 @@ WRONG = [
         0.75,
         {"loss(logits, small": "loss(logits.softmax(1), small"},
     ),
-    Wrong("q7", "the weights ignored", 1, {"weight * loss": "loss"}),
+    Wrong("q7", "the weights ignored", 0.75, {"weight * loss": "loss"}),
     Wrong(
         "q7",
         "divided by the number of outputs",
-        1,
+        0.75,
         {"return total": "return total / len(outputs)"},
     ),
     Wrong(
         "q7",
         "the mask cut to the corner",
-        1,
+        0.75,
         {SMALL: "mask[:, None, : logits.shape[-2], : logits.shape[-1]]"},
     ),
     Wrong(
-        "q7", "the last output alone", 1, {"total = total + weight": "total = weight"}
+        "q7",
+        "the last output alone",
+        0.75,
+        {"total = total + weight": "total = weight"},
     ),
     Wrong(
         "q7",
         "the logits enlarged instead",
-        1,
+        0.75,
         {"loss(logits, small[:, 0].long())": f"loss({LARGE}, mask)"},
     ),
+    Wrong("q8", "the luck left out", 1.5, {"LUCK = (": "LUCK = ...\n_ = ("}),
     Wrong("q8", "not paired", 1, UNPAIRED),
     Wrong(
         "q8",
@@ -453,7 +458,7 @@ WRONG = [
         {MEANS: "rng.choice(gains, size=10_000)"},
     ),
     Wrong("q8", "drawn without replacement", 1.5, {"len(gains)))": "1))"}),
-    Wrong("q8", "a normal interval", 1.5, NORMAL_INTERVAL),
+    Wrong("q8", "a normal interval", 1, NORMAL_INTERVAL),
     Wrong("q8", "both per cents at each end", 1.5, {") / 2": ")"}),
     Wrong("q8", "one run each", 1.5, {" / 3**0.5": ""}),
     Wrong("q8", "divided by the number of runs", 1.5, {"3**0.5": "3"}),
@@ -501,7 +506,7 @@ WRONG = [
     Wrong(
         "q2",
         "a ReLU after the sum",
-        1,
+        0.5,
         {f"return {PADDED}": f"return F.relu({PADDED})"},
         seed=1,
     ),
@@ -509,7 +514,7 @@ WRONG = [
     Wrong(
         "q3",
         "a softmax over the channels",
-        1.75,
+        1.25,
         {"torch.sigmoid(": "torch.softmax(", "(squeezed))))": "(squeezed))), dim=1)"},
         seed=1,
     ),
@@ -527,11 +532,11 @@ WRONG = [
         {"torch.sigmoid(self.widen(": "(self.widen("},
         seed=1,
     ),
-    Wrong("q3", "added instead of multiplied", 1.75, {"x * self": "x + self"}, seed=1),
+    Wrong("q3", "added instead of multiplied", 1.25, {"x * self": "x + self"}, seed=1),
     Wrong(
         "q4",
         "scores of 0 where nothing is allowed",
-        2,
+        1.5,
         {"~allowed, -math.inf": "~allowed, 0"},
         seed=1,
     ),
@@ -548,11 +553,11 @@ WRONG = [
     Wrong(
         "q4",
         "the table turned over",
-        2,
+        1.5,
         {"~allowed, ": "~allowed.transpose(1, 2), "},
         seed=1,
     ),
-    Wrong("q4", "forbidden taken for allowed", 2, {"~allowed": "allowed"}, seed=1),
+    Wrong("q4", "forbidden taken for allowed", 1.5, {"~allowed": "allowed"}, seed=1),
     Wrong(
         "q4",
         "strips instead of windows",
@@ -573,7 +578,7 @@ WRONG = [
     Wrong(
         "q5",
         "different draws only",
-        2,
+        1.5,
         {
             "for s in samples for t in samples]": (
                 "for i, s in enumerate(samples) for t in samples[:i]] or [0]"
@@ -584,7 +589,7 @@ WRONG = [
     Wrong(
         "q6",
         "variances taken for deviations",
-        0.5,
+        0,
         {
             "** 2 / log_var_p": "** 2 / (2 * log_var_p)",
             "spread = ": "spread = 2 * ",
@@ -595,7 +600,7 @@ WRONG = [
     Wrong(
         "q7",
         "the mask made small instead",
-        1,
+        0.75,
         {
             LARGE: "mask[:, :: len(mask[0]) // logits.shape[2]]",
             "(large, mask)": "(logits, large[..., :: len(mask[0]) // logits.shape[2]])",

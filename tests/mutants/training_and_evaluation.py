@@ -174,7 +174,7 @@ WRONG = [
     Wrong(
         "q2",
         "the image by nearest neighbour too",
-        2.25,
+        1.75,
         {'"bilinear"': '"nearest"'},
     ),
     Wrong("q2", "the mask not bent", 1.75, {"bent_mask[0, 0].long()": "mask"}),
@@ -191,7 +191,7 @@ WRONG = [
         1,
         {"(width - 1)": "width", "(height - 1)": "height"},
     ),
-    Wrong("q2", "zeros beyond the edge", 1.5, {'"reflection"': '"zeros"'}),
+    Wrong("q2", "zeros beyond the edge", 1, {'"reflection"': '"zeros"'}),
     Wrong(
         "q2",
         "the function of the package",
@@ -201,7 +201,7 @@ WRONG = [
     Wrong(
         "q3",
         "softmax before cross-entropy",
-        0.5,
+        0,
         {"true =": "logits = logits.softmax(dim=1)\n    true ="},
     ),
     Wrong(
@@ -270,7 +270,7 @@ WRONG = [
     Wrong("q4", "the score instead of the loss", 0, {"1 - dice": "dice"}),
     Wrong("q4", "the two forgotten", 0, {"2 * overlap": "overlap"}),
     Wrong("q5", "eval mode forgotten", 1.5, {"net.eval()": "pass"}),
-    Wrong("q5", "left in eval mode", 1.5, {"net.train(was_training)": "pass"}),
+    Wrong("q5", "left in eval mode", 1, {"net.train(was_training)": "pass"}),
     Wrong(
         "q5",
         "always left in train mode",
@@ -296,7 +296,7 @@ WRONG = [
     Wrong(
         "q6",
         "gradients zeroed before the step",
-        1,
+        0.5,
         {
             "optimizer.zero_grad()": "pass",
             "optimizer.step()": "optimizer.zero_grad()\n            optimizer.step()",
@@ -320,11 +320,11 @@ WRONG = [
             "net.train()": "net.train(), net.zero_grad()",
         },
     ),
-    Wrong("q6", "train mode forgotten", 1, {"net.train()": "pass"}),
+    Wrong("q6", "train mode forgotten", 0.5, {"net.train()": "pass"}),
     Wrong(
         "q6",
         "train mode only before the first epoch",
-        1.5,
+        1,
         {
             "net.train()": "pass",
             "losses, values =": "net.train()\n    losses, values =",
@@ -393,6 +393,12 @@ WRONG = [
     ),
     Wrong(
         "q7",
+        "the optimism left out",
+        1.5,
+        {"OPTIMISM = flattered - honest": "OPTIMISM = ..."},
+    ),
+    Wrong(
+        "q7",
         "optimism with the wrong sign",
         1.5,
         {"flattered - honest": "honest - flattered"},
@@ -445,6 +451,7 @@ WRONG = [
         0.5,
         {PAD: "(right, margin, below, margin)"},
     ),
+    Wrong("q8", "the number of tiles left out", 2, {"TILES = (": "TILES = ...\n_ = ("}),
     Wrong("q8", "tiles counted in one row only", 2, {" ** 2  # S": "  # S"}),
     Wrong("q8", "tiles counted without rounding up", 2, {"(-(-4000 //": "((4000 //"}),
     Wrong("q8", "tiles counted without the grid", 2, {" // 8 * 8": ""}),
@@ -459,7 +466,7 @@ WRONG = [
         {"sum(1)))": "sum(1)).clamp(min=1))"},
         seed=1,
     ),
-    Wrong("q2", "mirrored beyond the edge", 1.5, {'"border"': '"reflection"'}, seed=1),
+    Wrong("q2", "mirrored beyond the edge", 1, {'"border"': '"reflection"'}, seed=1),
     Wrong("q3", "divided by the pixels", 0, {"weights.sum()": "mask.numel()"}, seed=1),
     Wrong("q4", "pooled over the batch", 0, {"(2, 3)": "(0, 2, 3)"}, seed=1),
     Wrong("q5", "every image counted alike", 1, {"mask.numel()": "1"}, seed=1),

@@ -76,7 +76,8 @@ def open_page(browser: Browser, site: str) -> Iterator[Callable[..., Page]]:
         def on_console(message: ConsoleMessage) -> None:
             wanted = message.type in ("error", "warning")
             if wanted and not (allow and allow in message.text):
-                messages.append(f"{path}: {message.text}")
+                where = message.location.get("url", "")
+                messages.append(f"{path}: {message.text} {where}")
 
         page.on("request", on_request)
         page.on("console", on_console)

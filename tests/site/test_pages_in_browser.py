@@ -112,7 +112,8 @@ def test_every_icon_is_drawn(site: str):
     ("words", "title"), [("skip connection", "5 · Up"), ("跳层连接", "Glossary")]
 )
 def test_search_finds(open_page: Visit, words: str, title: str, look: str):
-    page = open_page("book/setup.html", **LOOKS[look])
+    # Sphinx cannot look up anchors with a dot in them, and says so on the console.
+    page = open_page("book/setup.html", allow="Anchored content block", **LOOKS[look])
     page.keyboard.press("Control+k")
     page.locator("#pst-search-dialog input").fill(words)
     page.keyboard.press("Enter")
@@ -131,15 +132,14 @@ def test_search_finds(open_page: Visit, words: str, title: str, look: str):
 
 def test_a_phone_finds_the_chapters(open_page: Visit):
     page = open_page("book/05-up.html", width=390)
-    chapter = page.get_by_role("link", name="6 · The whole U-Net", exact=False).first
-    assert not chapter.is_visible()
-    page.locator("button.primary-toggle:visible").click()
     chapter = page.locator("dialog[open]").get_by_role(
         "link", name="6 · The whole U-Net"
     )
+    assert chapter.count() == 0
+    page.locator("button.primary-toggle:visible").click()
     chapter.click()
     page.wait_for_url("**/06-unet.html")
-    assert page.locator("main h1").inner_text().startswith("6 · The whole U-Net")
+    assert page.locator("article h1").inner_text().startswith("6 · The whole U-Net")
 
 
 def test_a_desk_goes_on_to_the_next_page(open_page: Visit):
@@ -199,7 +199,7 @@ def test_code_of_88_columns_fits_a_laptop(open_page: Visit):
 
 def test_without_scripts_the_page_can_be_read(open_page: Visit):
     page = open_page("book/05-up.html", scripts=False)
-    assert page.locator("main h1").inner_text().startswith("5 · Up")
+    assert page.locator("article h1").inner_text().startswith("5 · Up")
     fold = page.locator("details.answer").first
     fold.locator("summary").click()
     assert fold.locator("p").first.is_visible()
@@ -208,13 +208,15 @@ def test_without_scripts_the_page_can_be_read(open_page: Visit):
 def test_who_is_lost_finds_back(open_page: Visit):
     page = open_page("404.html", width=390)
     assert (
-        page.locator("main h1").inner_text().startswith("This page is not in the book")
+        page.locator("article h1")
+        .inner_text()
+        .startswith("This page is not in the book")
     )
 
 
 def test_on_paper_only_the_text_is_left(open_page: Visit):
     page = open_page("book/05-up.html")
     page.emulate_media(media="print")
-    assert page.locator("main article h1").is_visible()
+    assert page.locator("article h1").is_visible()
     for gone in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-area"):
         assert not page.locator(gone).first.is_visible(), gone
