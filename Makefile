@@ -51,8 +51,9 @@ pdf: book
 audit: book
 	$(BIN)/python web/audit.py
 
+# Two at once; the cells of a notebook, and the tests of a file, stay together.
 test: book
-	$(BIN)/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval_sanitize.cfg --nbval-cell-timeout=180 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval_sanitize.cfg --nbval-cell-timeout=180 $(ARGS)
 
 notebooks: $(READY)
 	$(BIN)/python book/execute.py $(if $(ALL),--all)
