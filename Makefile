@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: book serve pdf audit test notebooks lint format clean help assignments grade
+.PHONY: install book serve pdf audit test notebooks lint format clean help assignments grade
 
 help:
 	@echo "make book       build the book, strictly, and print the page to open"
@@ -32,8 +32,10 @@ $(READY):
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	mkdir -p $(VENV)/web && cp web/package.json web/package-lock.json $(VENV)/web
-	cd $(VENV)/web && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	cd $(VENV)/web && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefer-offline --ignore-scripts --no-audit --no-fund --loglevel=error
 	@echo '$(WANTED)' > $(READY)
+
+install: $(READY)
 
 book: $(READY)
 	$(BIN)/jupyter-book build -W --keep-going --quiet .

@@ -15,12 +15,16 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from sphinx.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
 import check_links  # noqa: E402
 import publish  # noqa: E402
+import published  # noqa: E402
 from publish import address  # noqa: E402
 
 FORK = "example-org/example-fork"
@@ -32,6 +36,7 @@ ENVIRONMENT = {
     "GITHUB_REF": "refs/heads/main",
     "GITHUB_SHA": SHA,
     "UNET_EDU_SITE": SITE,
+    "UNET_EDU_GISCUS": "R_1 General DIC_1",
 }
 WHERE = address.Address("https://github.com", FORK, "main", SHA)
 
@@ -269,3 +274,32 @@ def test_one_place_knows_the_address() -> None:
 )
 def test_another_owner_is_found(text: str, found: set[str]) -> None:
     assert owners(text) == found
+
+
+def test_search_engines_and_cards_are_told_the_forks_address(site: Path):
+    listed = (site / "sitemap.xml").read_text(encoding="utf-8")
+    assert f"<loc>{SITE}book/05-up.html</loc>" in listed
+    assert "search.html" not in listed
+    page = (site / "book" / "05-up.html").read_text(encoding="utf-8")
+    for name, value in {
+        "og:url": f"{SITE}book/05-up.html",
+        "og:image": f"{SITE}_static/card.png",
+        "og:title": "5 · Up: the way back",
+    }.items():
+        assert f'<meta property="{name}" content="{value}" />' in page
+    assert (site / "_static" / "card.png").is_file()
+    assert len(re.findall('<meta name="description"', page)) == 1
+    lost = (site / "404.html").read_text(encoding="utf-8")
+    assert 'href="/example-fork/book/setup.html"' in lost
+
+
+def test_comments_wait_for_the_reader(site: Path):
+    page = (site / "book" / "05-up.html").read_text(encoding="utf-8")
+    assert f'<section class="comments" data-repo="{FORK}" data-repo-id="R_1"' in page
+    assert '<script src="https://giscus' not in page
+    assert "comments.js" in page
+
+
+def test_half_set_up_comments_are_refused():
+    with pytest.raises(ConfigError, match="expected three words"):
+        published.comment_box(FORK, "R_1 General")
