@@ -301,6 +301,7 @@ export function mount(host) {
     bar.hidden = false;
     say("Loading …");
     worker.postMessage({ load: null });
+    fetchCells();
   }
 
   function hear({ progress, loaded, answer: found, failed }) {
@@ -384,16 +385,22 @@ export function mount(host) {
     });
   }
 
+  // Fetched with the network, so that nothing is missing offline.
+  const drawnCells = new Image();
+
+  function fetchCells() {
+    drawnCells.src = new URL("cells.png", import.meta.url);
+  }
+
   function showCells() {
     use("cells drawn by a program", async () => {
-      const image = new Image();
-      image.src = new URL("cells.png", import.meta.url);
+      if (drawnCells.complete && !drawnCells.naturalWidth) fetchCells();
       try {
-        await image.decode();
+        await drawnCells.decode();
       } catch {
         throw new Error("The picture of drawn cells could not be loaded. Are you online?");
       }
-      return pictureOf(image, image.naturalWidth, image.naturalHeight);
+      return pictureOf(drawnCells, drawnCells.naturalWidth, drawnCells.naturalHeight);
     });
   }
 
