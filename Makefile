@@ -53,9 +53,10 @@ pdf: book
 audit: book
 	$(BIN)/python web/audit.py
 
-# Two at once; the cells of a notebook, and the tests of a file, stay together.
+# Two at once, with one thread each: two that share two cores wait for each other. The
+# cells of a notebook, and the tests of a file, stay together.
 test: book
-	$(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval_sanitize.cfg --nbval-cell-timeout=180 $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval_sanitize.cfg --nbval-cell-timeout=180 $(ARGS)
 
 notebooks: $(READY)
 	$(BIN)/python book/execute.py $(if $(ALL),--all)

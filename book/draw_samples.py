@@ -1,7 +1,7 @@
 """Draw the picture of cells that chapter 23's page offers to its network.
 
 Like everything from ``unet_edu.data.cells`` it is drawn from a seed: no microscope, no
-data set. Membranes are about as wide, and cells about as large, as in ISBI 2012.
+data set. Cells are about as large as in ISBI 2012, membranes half as wide.
 """
 
 from pathlib import Path
