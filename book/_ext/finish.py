@@ -20,6 +20,8 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 ICONS = re.compile(r"\s*<script[^>]*fontawesome\.js[^>]*></script>")
+# Scripts that wait for the page anyway, fetched before what the reader is to see.
+PRELOADS = re.compile(r'\s*<link rel="preload" as="script"[^>]*>')
 SEARCH = re.compile(
     r'\s*<script[^>]* src="[^"]*(?:searchtools|language_data|searchindex)'
     r'\.js[^"]*"></script>'
@@ -91,7 +93,9 @@ def measured(page: Path, site: Path) -> Callable[[re.Match[str]], str]:
             return tag
         width, height = size_of(path)
         seen += 1
-        lazy = ' loading="lazy"' if seen > 3 else ""  # the logo twice, then one more
+        # The logo, twice; a chapter's first picture is below the first screen.
+        at_once = 2 if page.name[:2].isdigit() else 3
+        lazy = ' loading="lazy"' if seen > at_once else ""
         return f'{tag[:-1].rstrip(" /")} width="{width}" height="{height}"{lazy} />'
 
     return replace
@@ -105,7 +109,7 @@ def mend(app: Sphinx, exception: Exception | None) -> None:
         text = page.read_text(encoding="utf-8")
         if MENDED in text or "theme-switch" not in text:
             continue  # not written anew, or not a page of the book
-        better = TWICE.sub("", ICONS.sub("", text))
+        better = TWICE.sub("", ICONS.sub("", PRELOADS.sub("", text)))
         if page.name != "search.html":
             better = SEARCH.sub("", better)
         for wrong, right in ACCESSIBLE:

@@ -7,7 +7,7 @@ What is left waits for the page. ``finish.py`` takes out what templates write.
 
 from sphinx.application import Sphinx
 
-UNUSED = ("THEBE_JS_URL", "thebe", "MathJax", "mathjax", "toggle", "tabs")
+UNUSED = ("THEBE_JS_URL", "thebe", "MathJax", "mathjax", "toggle", "tabs", "design")
 
 
 def name_of(asset: object) -> str:
