@@ -19,8 +19,7 @@ import yaml
 from chromium import SITE
 from playwright.sync_api import sync_playwright
 from pypdf import PdfReader, PdfWriter
-from pypdf.annotations import Link
-from pypdf.generic import Fit
+from pypdf.generic import ArrayObject, NameObject
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,17 +106,15 @@ def join(parts: list[tuple[str, list[str]]], printed: dict, title: str) -> bytes
                     title=caption, page_number=first[page], bold=True
                 )
             writer.add_outline_item(title=name, page_number=first[page], parent=above)
-    for number, page in enumerate(writer.pages):
-        for link in list(page.get("/Annots") or []):
+    for page in writer.pages:
+        for link in page.get("/Annots") or []:
             link = link.get_object()
             uri = link.get("/A", {}).get("/URI", "")
             target = target_of(str(uri), first)
             if target is not None:
-                there = Link(
-                    rect=tuple(link["/Rect"]), target_page_index=target, fit=Fit.fit()
-                )
-                page["/Annots"].remove(link.indirect_reference)
-                writer.add_annotation(number, there)
+                there = writer.pages[target].indirect_reference
+                link[NameObject("/Dest")] = ArrayObject([there, NameObject("/Fit")])
+                del link["/A"]
     writer.add_metadata({"/Title": title})
     writer.compress_identical_objects()
     stream = io.BytesIO()

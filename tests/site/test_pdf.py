@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import chromium
@@ -29,6 +30,7 @@ def test_it_has_the_pages_and_bookmarks(printed: PdfReader):
         "5 · Up: the way back",
     ]
     text = "".join(page.extract_text() for page in printed.pages)
+    text = unicodedata.normalize("NFKC", text)  # "fi" may be one letter
     assert "Part II" in text
     assert "Predict first" in text
     assert "Skip to main content" not in text
@@ -42,7 +44,7 @@ def test_folds_are_open(printed: PdfReader):
 
 def test_links_between_pages_stay_inside(printed: PdfReader):
     start = printed.get_destination_page_number(printed.outline[1])
-    links = [a.get_object() for a in printed.pages[0].get("/Annots", [])]
+    links = [a.get_object() for p in printed.pages for a in p.get("/Annots", [])]
     inside = [link for link in links if "/Dest" in link]
     targets = {
         printed.get_page_number(link["/Dest"][0].get_object()) for link in inside
