@@ -380,6 +380,7 @@ export function mount(host) {
     use("slice 24", async () => {
       const image = document.querySelector("div.cell.tag_slice-24 img");
       if (!image) throw new Error("This page has no picture of slice 24.");
+      image.loading = "eager"; // the page lets pictures below the screen wait
       await image.decode();
       return pictureOf(image, image.naturalWidth, image.naturalHeight);
     });
