@@ -40,8 +40,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 SHORT = ("01-pixels-to-masks", "14-six-families")
-# A notebook asks whether it exists, and does without.
-OPTIONAL = ("_static/live/network.onnx",)
+# A notebook asks whether they exist, and does without.
+OPTIONAL = ("_static/live/network.onnx", "_static/live/network.js")
 DATA = {"isbi2012": "isbi2012_files", "wbc": "wbc_files", "chase_db1": "chase_files"}
 
 
