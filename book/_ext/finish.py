@@ -53,6 +53,8 @@ SOMETIMES = (
     (r'<th class="[^"]*"><p></p></th>', "<td></td>"),
     (' role="doc-biblioentry"', ' role="listitem"'),
     (r' role="doc-backlink"', ""),
+    # Its text is its name.
+    ('<summary aria-label="Toggle hidden content">', "<summary>"),
 )
 UNUSED_FILES = (
     "_static/locales",
