@@ -41,7 +41,7 @@ PUBLIC_HELPERS: dict[str, set[str]] = {
     },
     "3-training-and-evaluation": {
         *("Window", "by_hand", "expect_loss", "expect_number", "expect_pair"),
-        *("expect_tensor", "expect_values"),
+        *("expect_tensor", "expect_values", "put_together"),
     },
     "4-improvements": {
         *("apply", "as_number", "count", "create", "dice", "differing", "draw"),

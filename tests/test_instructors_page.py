@@ -32,6 +32,19 @@ def test_the_map_has_the_points_of_the_masters() -> None:
     assert on_page == in_masters()
 
 
+def test_no_assignment_takes_more_than_three_hours() -> None:
+    page = (ROOT / "book" / "instructors.md").read_text(encoding="utf-8")
+    totals: dict[str, int] = defaultdict(int)
+    for number, minutes in re.findall(
+        r"^\| (\d)[^|]*\| \d+ [^|]*\|[^|]*\| [\d.]+ \| (\d+) \|",
+        page,
+        flags=re.MULTILINE,
+    ):
+        totals[number] += int(minutes)
+    assert sorted(totals) == ["1", "2", "3", "4"]
+    assert all(120 <= minutes <= 180 for minutes in totals.values()), dict(totals)
+
+
 def test_every_assignment_has_twenty_points() -> None:
     totals: dict[str, float] = defaultdict(float)
     for (assignment, _), points in in_masters().items():

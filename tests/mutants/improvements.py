@@ -34,12 +34,10 @@ MEAN = "self.whole(x.mean(dim=(2, 3), keepdim=True))"
 SCALE = " / math.sqrt(q.shape[-1])"
 TO_TOKENS = "x.flatten(2).transpose(1, 2)"
 TO_MAP = "layer(tokens).transpose(1, 2).unflatten(2, x.shape[-2:])"
-DISTANCE = "1 - both / either if either > 0 else 0.0"
 CROSSED = "[distance(s, y) for s in samples for y in annotations]"
 EACH = "for y in annotations for z in annotations"
 WITHIN = "np.mean(pairs) if pairs else 0.0"
 OTHERS = "[distance(samples[i], samples[j]) for i in range(n) for j in range(i)]"
-RAW = "[0.0] + [2**i for i in range(n - 1)]"
 SMALL = 'F.interpolate(mask[:, None].float(), logits.shape[-2:], mode="nearest")'
 LARGE = 'F.interpolate(logits, mask.shape[-2:], mode="bilinear")'
 PADDED = "F.pad(seen, (0, 0, 0, 0, 0, self.more)) + self.residual(x)"
@@ -105,13 +103,13 @@ WRONG = [
     Wrong(
         "q1",
         "added to x as well",
-        1.5,
+        2,
         {"self.alpha(x, g) * x": "x + self.alpha(x, g) * x"},
     ),
     Wrong(
         "q1",
         "g crosses, not x",
-        1.5,
+        2,
         {"self.alpha(x, g) * x": "self.alpha(x, g)[..., ::2, ::2] * g"},
     ),
     Wrong(
@@ -138,10 +136,10 @@ WRONG = [
     Wrong(
         "q2",
         "no projection where only the size changes",
-        1,
+        1.25,
         {"stride != 1 or in_channels": "in_channels"},
     ),
-    Wrong("q2", "projected everywhere", 1, {NEEDED: "if True:\n            "}),
+    Wrong("q2", "projected everywhere", 1.5, {NEEDED: "if True:\n            "}),
     Wrong("q2", "no sum", 0.5, {SUM: "self.residual(x)"}),
     Wrong(
         "q2",
@@ -158,7 +156,7 @@ WRONG = [
     Wrong(
         "q2",
         "the stride in the second convolution",
-        2,
+        2.25,
         {
             "3, stride=stride, padding=1)": "3, padding=1)",
             SECOND: SECOND.replace("padding=1", "stride, 1"),
@@ -282,45 +280,18 @@ WRONG = [
         {"2, x.shape[-2:])": "2, x.shape[:-3:-1])"},
     ),
     Wrong(
-        "q5",
-        "IoU, not 1 - IoU",
-        1.5,
-        {DISTANCE: "both / either if either > 0 else 0.0"},
-    ),
-    Wrong(
-        "q5", "Dice", 2, {"1 - both / either if": "1 - 2 * both / (both + either) if"}
-    ),
-    Wrong(
-        "q5",
-        "two empty masks at 1",
-        2.5,
-        {"either > 0 else 0.0": "either > 0 else 1.0"},
-    ),
-    Wrong(
-        "q5",
-        "a number added below the line",
-        2,
-        {"1 - both / either if": "1 - both / (either + 1) if"},
-    ),
-    Wrong(
-        "q5",
-        "class 0 counted too",
-        1.5,
-        {"((one == 1) & (other == 1))": "(one == other)"},
-    ),
-    Wrong(
-        "q5", "the samples' own distance left out", 1.5, {"- within - among": "- among"}
+        "q5", "the samples' own distance left out", 1, {"- within - among": "- among"}
     ),
     Wrong(
         "q5",
         "the annotations' own distance left out",
-        1.5,
+        0,
         {"- within - among": "- within"},
     ),
     Wrong(
         "q5",
         "no annotation with itself",
-        1.5,
+        0,
         {
             EACH: "for k, y in enumerate(annotations) for z in annotations[:k]",
         },
@@ -328,30 +299,32 @@ WRONG = [
     Wrong(
         "q5",
         "a draw with itself",
-        1.5,
+        1,
         {OTHERS: "[distance(s, t) for s in samples for t in samples]"},
     ),
-    Wrong("q5", "the first term once", 1.5, {"2 * across": "across"}),
+    Wrong("q5", "the first term once", 0, {"2 * across": "across"}),
     Wrong(
         "q5",
         "in pairs, not all with all",
-        1.5,
+        0,
         {CROSSED: "[distance(s, y) for s, y in zip(samples, annotations)]"},
     ),
     Wrong(
         "q5",
         "the root",
-        1.5,
+        0,
         {"2 * across - within - among": "max(0, 2 * across - within - among) ** 0.5"},
     ),
-    Wrong("q5", "sums, not means", 1.5, {"np.mean(": "np.sum("}),
+    Wrong("q5", "sums, not means", 0, {"np.mean(": "np.sum("}),
     Wrong(
         "q5",
         "its own distance, not the one given",
-        1.5,
+        0,
         {
-            "def ged(": "iou_distance = distance\n\n\ndef ged(",
-            "[distance(": "[iou_distance(",
+            "def ged(": (
+                "from unet_edu.metrics import distance as of_iou\n\n\ndef ged("
+            ),
+            "[distance(": "[of_iou(",
         },
     ),
     Wrong(
@@ -384,15 +357,6 @@ WRONG = [
         0,
         {"- 1 - spread": "- 1 + spread"},
     ),
-    Wrong("q7", "the finest first", 1.25, {RAW: f"({RAW})[::-1]"}),
-    Wrong(
-        "q7", "not brought to a sum of 1", 1.25, {"weight / sum(raw) for": "weight for"}
-    ),
-    Wrong("q7", "the coarsest counted", 1.25, {RAW: "[2**i for i in range(n)]"}),
-    Wrong("q7", "all alike", 1.25, {RAW: "[1.0] * n"}),
-    Wrong(
-        "q7", "a single output weighs nothing", 1.5, {"return [1.0]": "return [0.0]"}
-    ),
     Wrong("q7", "interpolated labels", 0.75, {'"nearest"': '"bilinear"'}),
     Wrong(
         "q7",
@@ -409,14 +373,14 @@ WRONG = [
     Wrong(
         "q7",
         "softmax before the loss",
-        0.75,
+        0.25,
         {"loss(logits, small": "loss(logits.softmax(1), small"},
     ),
-    Wrong("q7", "the weights ignored", 0.75, {"weight * loss": "loss"}),
+    Wrong("q7", "the weights ignored", 0.25, {"weight * loss": "loss"}),
     Wrong(
         "q7",
         "divided by the number of outputs",
-        0.75,
+        0.25,
         {"return total": "return total / len(outputs)"},
     ),
     Wrong(
@@ -428,7 +392,7 @@ WRONG = [
     Wrong(
         "q7",
         "the last output alone",
-        0.75,
+        0.25,
         {"total = total + weight": "total = weight"},
     ),
     Wrong(
@@ -437,7 +401,7 @@ WRONG = [
         0.75,
         {"loss(logits, small[:, 0].long())": f"loss({LARGE}, mask)"},
     ),
-    Wrong("q8", "the luck left out", 1.5, {"LUCK = (": "LUCK = ...\n_ = ("}),
+    Wrong("q8", "the luck left out", 2, {"LUCK = (": "LUCK = ...\n_ = ("}),
     Wrong("q8", "not paired", 1, UNPAIRED),
     Wrong(
         "q8",
@@ -454,25 +418,25 @@ WRONG = [
     Wrong(
         "q8",
         "the spread of the values, not of their mean",
-        1.5,
+        1.75,
         {MEANS: "rng.choice(gains, size=10_000)"},
     ),
-    Wrong("q8", "drawn without replacement", 1.5, {"len(gains)))": "1))"}),
+    Wrong("q8", "drawn without replacement", 1.75, {"len(gains)))": "1))"}),
     Wrong("q8", "a normal interval", 1, NORMAL_INTERVAL),
-    Wrong("q8", "both per cents at each end", 1.5, {") / 2": ")"}),
-    Wrong("q8", "one run each", 1.5, {" / 3**0.5": ""}),
-    Wrong("q8", "divided by the number of runs", 1.5, {"3**0.5": "3"}),
+    Wrong("q8", "both per cents at each end", 1.75, {") / 2": ")"}),
+    Wrong("q8", "one run each", 2, {" / 3**0.5": ""}),
+    Wrong("q8", "divided by the number of runs", 2, {"3**0.5": "3"}),
     Wrong(
         "q8",
         "another U-Net for each rival",
-        1.5,
+        2,
         {LEAD: "(means[:, 1:] - means[:, 1:][:, ::-1]).max(axis=1).mean()"},
     ),
-    Wrong("q8", "no selection", 1.5, {"max(axis=1)": "mean(axis=1)"}),
+    Wrong("q8", "no selection", 2, {"max(axis=1)": "mean(axis=1)"}),
     Wrong(
         "q8",
         "the largest distance, up or down",
-        1.5,
+        2,
         {LEAD: "np.abs(means[:, 1:] - means[:, :1]).max(axis=1).mean()"},
     ),
     # The other variants: the questions that are put differently there.
@@ -499,7 +463,7 @@ WRONG = [
     Wrong(
         "q2",
         "the mean of four pixels",
-        2,
+        2.25,
         {"x[:, :, :: self.stride, :: self.stride]": "F.avg_pool2d(x, self.stride)"},
         seed=1,
     ),
@@ -578,7 +542,7 @@ WRONG = [
     Wrong(
         "q5",
         "different draws only",
-        1.5,
+        1,
         {
             "for s in samples for t in samples]": (
                 "for i, s in enumerate(samples) for t in samples[:i]] or [0]"
@@ -607,5 +571,7 @@ WRONG = [
         },
         seed=1,
     ),
-    Wrong("q8", "95 % where 90 % was asked", 1.5, {"(100 - 90)": "(100 - 95)"}, seed=1),
+    Wrong(
+        "q8", "95 % where 90 % was asked", 1.75, {"(100 - 90)": "(100 - 95)"}, seed=1
+    ),
 ]

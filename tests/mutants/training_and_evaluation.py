@@ -8,36 +8,22 @@ EACH_BY_ITSELF = """
 def scores(pairs, n_classes):
     each = []
     for predicted, mask in pairs:
-        table = confusion(predicted, mask, n_classes)
+        table = confusion_matrix(predicted, mask, n_classes)
         right = table.diag().double()
         each.append(right / (table.sum(0) + table.sum(1) - right))
     return torch.stack(each).nanmean(dim=0)
 """
-COUNT_ONLY = """
-def confusion(predicted, mask, n_classes):
-    pairs = mask.flatten() * n_classes + predicted.flatten()
-    counts = torch.bincount(pairs, minlength=n_classes**2)
-    return counts.reshape(n_classes, n_classes)
-"""
 ALL_TOGETHER = """
 def scores(pairs, n_classes):
-    table = sum(confusion(predicted, mask, n_classes) for predicted, mask in pairs)
+    table = sum(confusion_matrix(guess, mask, n_classes) for guess, mask in pairs)
     return 2 * table.diag().double() / (table.sum(0) + table.sum(1))
 """
 PACKAGE_COUNTS = """
 from unet_edu import metrics
 
 
-def confusion(predicted, mask, n_classes):
-    return metrics.confusion_matrix(predicted, mask, n_classes)
-
-
 def scores(pairs, n_classes):
-    return metrics.iou(sum(confusion(p, m, n_classes) for p, m in pairs))
-"""
-FLIPPED_FIRST = """\
-    if mirrored:
-        image, mask = image.flip(-1), mask.flip(-1)
+    return metrics.iou(sum(confusion_matrix(p, m, n_classes) for p, m in pairs))
 """
 BY_PACKAGE = """
     from unet_edu.data import augment
@@ -81,121 +67,74 @@ optimizer = torch.optim.AdamW(net.parameters(), lr=lr)
 LOG_SUM = "logits.logsumexp(dim=1) - true"
 BEST = "score(validation, threshold)"
 STEP = "kept // grid * grid"
-PAD = "(margin, right, margin, below)"
-WINDOW = "top : top + tile, left : left + tile"
+SEEN = "slice(start, start + tile)"
+AFTER = "starts[-1] + tile - margin - side"
+FILLED = "slice(start, start + n)"
+SEEN_INSIDE = "slice(start - margin, start - margin + tile)"
+FILLED_LATER = "slice(start + margin, start + margin + n)"
 WRONG = [
-    Wrong(
-        "q1",
-        "rows and columns swapped",
-        2,
-        {
-            "mask.flatten() * n_classes + predicted.flatten()": (
-                "predicted.flatten() * n_classes + mask.flatten()"
-            )
-        },
-    ),
-    Wrong(
-        "q1",
-        "as many counts as were found",
-        1.25,
-        {", minlength=n_classes**2": ""},
-    ),
-    Wrong("q1", "mean of ratios, not ratio of sums", 1, COUNT_ONLY + EACH_BY_ITSELF),
-    Wrong("q1", "Dice for IoU", 1, COUNT_ONLY + ALL_TOGETHER),
+    Wrong("q1", "mean of ratios, not ratio of sums", 0, EACH_BY_ITSELF),
+    Wrong("q1", "Dice for IoU", 0, ALL_TOGETHER),
     Wrong(
         "q1",
         "an absent class scored 0",
-        2.25,
+        1.25,
         {"sum(1) - right)": "sum(1) - right).clamp(min=1)"},
     ),
     Wrong(
         "q1",
         "an absent class scored 1",
-        2.25,
+        1.25,
         {
             "return right / (table": "return (right / (table",
             "- right)": "- right)).nan_to_num(1)",
         },
     ),
-    Wrong("q1", "the overlap counted twice in the union", 1, {" - right)": ")"}),
+    Wrong("q1", "the overlap counted twice in the union", 0, {" - right)": ")"}),
     Wrong(
         "q1",
         "the share of the true class, without what was invented",
-        1,
+        0,
         {"table.sum(0) + table.sum(1) - right": "table.sum(1)"},
     ),
     Wrong("q1", "the functions of the package", 0, PACKAGE_COUNTS),
     Wrong(
         "q2",
-        "only the image mirrored",
-        2,
-        {"image.flip(-1), mask.flip(-1)": "image.flip(-1), mask"},
-    ),
-    Wrong(
-        "q2",
-        "only the image turned",
-        2,
-        {"mask = torch.rot90(mask, quarters, dims=(-2, -1))": "pass"},
-    ),
-    Wrong(
-        "q2",
-        "channels turned with the rows",
-        2,
-        {"torch.rot90(image, quarters, dims=(-2, -1))": "torch.rot90(image, quarters)"},
-    ),
-    Wrong(
-        "q2",
-        "turned with the clock",
-        2,
-        {"dims=(-2, -1)": "dims=(-1, -2)"},
-    ),
-    Wrong("q2", "upside down", 2, {"flip(-1)": "flip(-2)"}),
-    Wrong(
-        "q2",
-        "mirrored before it is turned",
-        2,
-        {
-            "    image = torch.rot90": FLIPPED_FIRST + "    image = torch.rot90",
-            FLIPPED_FIRST + "    return": "    return",
-        },
-    ),
-    Wrong(
-        "q2",
         "labels interpolated and rounded",
-        2.25,
+        2,
         {'"nearest"': '"bilinear"', "[0, 0].long()": "[0, 0].round().long()"},
     ),
     Wrong(
         "q2",
         "labels interpolated",
-        1.75,
+        1,
         {'"nearest"': '"bilinear"', "[0, 0].long()": "[0, 0]"},
     ),
     Wrong(
         "q2",
         "the image by nearest neighbour too",
-        1.75,
+        1.5,
         {'"bilinear"': '"nearest"'},
     ),
-    Wrong("q2", "the mask not bent", 1.75, {"bent_mask[0, 0].long()": "mask"}),
-    Wrong("q2", "rows and columns swapped", 1, {"[x, y]": "[y, x]"}),
+    Wrong("q2", "the mask not bent", 1, {"bent_mask[0, 0].long()": "mask"}),
+    Wrong("q2", "rows and columns swapped", 0, {"[x, y]": "[y, x]"}),
     Wrong(
         "q2",
         "moved the other way",
-        1,
+        0,
         {"+ field[0]": "- field[0]", "+ field[1]": "- field[1]"},
     ),
     Wrong(
         "q2",
         "one too many in the scale",
-        1,
+        0,
         {"(width - 1)": "width", "(height - 1)": "height"},
     ),
     Wrong("q2", "zeros beyond the edge", 1, {'"reflection"': '"zeros"'}),
     Wrong(
         "q2",
         "the function of the package",
-        1,
+        0,
         {"    height, width = mask.shape\n": BY_PACKAGE},
     ),
     Wrong(
@@ -375,10 +314,10 @@ WRONG = [
     Wrong(
         "q7",
         "the highest of equal thresholds",
-        1,
+        1.5,
         {"sorted(tries)": "sorted(tries)[::-1]"},
     ),
-    Wrong("q7", "the first of equal thresholds", 1.5, {"sorted(tries)": "tries"}),
+    Wrong("q7", "the first of equal thresholds", 2, {"sorted(tries)": "tries"}),
     Wrong(
         "q7",
         "accuracy instead of IoU",
@@ -394,19 +333,19 @@ WRONG = [
     Wrong(
         "q7",
         "the optimism left out",
-        1.5,
+        2,
         {"OPTIMISM = flattered - honest": "OPTIMISM = ..."},
     ),
     Wrong(
         "q7",
         "optimism with the wrong sign",
-        1.5,
+        2,
         {"flattered - honest": "honest - flattered"},
     ),
     Wrong(
         "q7",
         "optimism from the validation score",
-        1.5,
+        2,
         {
             "_, honest = choose_and_score(validation, test, tries)": (
                 "_, honest = choose_and_score(validation, validation, tries)"
@@ -420,49 +359,37 @@ WRONG = [
         {"kept = tile - 2 * margin": "kept = tile"},
     ),
     Wrong("q8", "the margin counted once", 0.5, {"2 * margin\n": "margin\n"}),
-    Wrong("q8", "not rounded to the grid", 2, {STEP: "kept"}),
-    Wrong("q8", "rounded up to the grid", 2, {STEP: "-(-kept // grid) * grid"}),
+    Wrong("q8", "not rounded to the grid", 2.5, {STEP: "kept"}),
+    Wrong("q8", "rounded up to the grid", 2.5, {STEP: "-(-kept // grid) * grid"}),
     Wrong(
         "q8",
         "one pixel off",
         0.5,
-        {WINDOW: "top + 1 : top + 1 + tile, left : left + tile"},
+        {SEEN: "slice(start + 1, start + 1 + tile)"},
     ),
-    Wrong("q8", "zeros around the image", 1, {'mode="reflect"': 'mode="constant"'}),
-    Wrong("q8", "the border pixel repeated", 1, {'mode="reflect"': 'mode="replicate"'}),
-    Wrong(
-        "q8",
-        "rows and columns of the extension swapped",
-        2,
-        {PAD: "(margin, below, margin, right)"},
-    ),
+    Wrong("q8", "places of the image, not extended", 0.5, {SEEN: SEEN_INSIDE}),
+    Wrong("q8", "the margin at the end forgotten", 0.5, {AFTER: f"{AFTER} - margin"}),
+    Wrong("q8", "extended by the margin alone", 0.5, {AFTER: "margin"}),
+    Wrong("q8", "the last answer not cut", 0.5, {"min(kept, side - start)": "kept"}),
+    Wrong("q8", "filled in the extended image", 0.5, {FILLED: FILLED_LATER}),
     Wrong(
         "q8",
         "the last tiles left out",
         0.5,
-        {
-            "range(0, height, step)": "range(0, height - kept + 1, step)",
-            "range(0, width, step)": "range(0, width - kept + 1, step)",
-        },
+        {"range(0, side, step)": "range(0, side - kept + 1, step)"},
     ),
     Wrong(
-        "q8",
-        "all of the extension at the top and on the left",
-        0.5,
-        {PAD: "(right, margin, below, margin)"},
+        "q8", "the number of tiles left out", 2.5, {"TILES = (": "TILES = ...\n_ = ("}
     ),
-    Wrong("q8", "the number of tiles left out", 2, {"TILES = (": "TILES = ...\n_ = ("}),
-    Wrong("q8", "tiles counted in one row only", 2, {" ** 2  # S": "  # S"}),
-    Wrong("q8", "tiles counted without rounding up", 2, {"(-(-4000 //": "((4000 //"}),
-    Wrong("q8", "tiles counted without the grid", 2, {" // 8 * 8": ""}),
+    Wrong("q8", "tiles counted in one row only", 2.5, {" ** 2  # S": "  # S"}),
+    Wrong("q8", "tiles counted without rounding up", 2.5, {"(-(-4000 //": "((4000 //"}),
+    Wrong("q8", "tiles counted without the grid", 2.5, {" // 8 * 8": ""}),
     # The other variants: the questions that are put differently there.
-    Wrong(
-        "q1", "ratio of sums, not mean of ratios", 1, COUNT_ONLY + ALL_TOGETHER, seed=1
-    ),
+    Wrong("q1", "ratio of sums, not mean of ratios", 0, ALL_TOGETHER, seed=1),
     Wrong(
         "q1",
         "an absent class scored 0",
-        1.75,
+        0.75,
         {"sum(1)))": "sum(1)).clamp(min=1))"},
         seed=1,
     ),
@@ -482,14 +409,14 @@ WRONG = [
         "q8",
         "the edges of the tiles kept",
         0.5,
-        {"logits[:, middle, middle]": "logits"},
+        {"slice(margin, margin + n)": "slice(0, n)"},
         seed=1,
     ),
     Wrong(
         "q8",
         "cut off by one",
         0.5,
-        {"slice(margin, margin + kept)": "slice(margin + 1, margin + 1 + kept)"},
+        {"slice(margin, margin + n)": "slice(margin + 1, margin + 1 + n)"},
         seed=1,
     ),
 ]
