@@ -192,7 +192,7 @@ def test_an_interrupted_writing_leaves_the_old_file(monkeypatch, tmp_path):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No room to write"):
         to_onnx(UNet(1, 2, base_channels=2, depth=1, padding=1), path)
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]

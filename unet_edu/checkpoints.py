@@ -1,7 +1,9 @@
 """Write files whole or not at all, and read weights that cannot run code."""
 
+import errno
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +14,17 @@ from torch import nn
 
 from unet_edu.unet import UNet
 
+# What a system answers when a disk, a quota or a limit on files is full.
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` on a temporary name beside ``path``, then rename it to ``path``.
 
     Whoever reads ``path`` sees the old file or the new one, never a part; if writing
     fails, the old one stays.
+
+    Raises OSError, with the folder to make room in, if the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,9 +35,24 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
+        written = partial.stat().st_size if partial.is_file() else 0
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise _no_room(error, path, written) from error
         raise
+
+
+def _no_room(error: OSError, path: Path, written: int) -> OSError:
+    """Return an error that says how much room there was, and what stays."""
+    free = shutil.disk_usage(path.parent).free
+    kept = " What it held before is whole." if path.exists() else ""
+    return OSError(
+        error.errno,
+        f"No room to write {path}: it stopped after {written / 1e6:.1f} MB, and "
+        f"{free / 1e6:.1f} MB are free there.{kept} Make room on the disk of "
+        f"{path.parent.absolute()}, or write to another",
+    )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from unet_edu.blocks import check_at_least, check_choice, check_images
+from unet_edu.speed import prefer_channels_last
 from unet_edu.unet import UNet
 
 BLEND = ("gaussian", "constant")
@@ -103,7 +104,7 @@ def predict_tiled(
     system keeps of them in memory what it has room for. Tiles that reach beyond the
     image see its mirror image. They begin a multiple of 2^depth apart, so that each
     pooling cuts the image where it would cut the whole one. The model's mode is
-    restored.
+    restored; its weights are laid out with channels innermost, as ``fit`` leaves them.
 
     - Unpadded, ``align="crop"``, transposed convolutions: a tile's output rests on true
       or mirrored pixels only. The outputs abut, and the answer is that of
@@ -166,6 +167,7 @@ def predict_tiled(
     was_training = model.training
     hide = not progress
     bar = tqdm(total=len(rows) * len(columns), unit="tile", disable=hide, leave=False)
+    prefer_channels_last(model)
     try:
         model.eval()
         for row in rows:

@@ -52,6 +52,9 @@ def names() -> list[str]:
 def load_study(name: str) -> ModuleType:
     """Return a study: a module with QUESTION, CONFIG, QUICK, stages and run.
 
+    With ``ALONE = True`` it measures times: its runs follow one another, and it has a
+    result for each device.
+
     Raises ValueError if there is none of that name.
     """
     check_choice("study", name, names())
@@ -87,7 +90,8 @@ def run_study(
         quick: a few steps on little data, to see that everything runs. Its numbers
             mean nothing.
         out: file for the result; ``results/NAME.json`` if not given, or
-            ``results/NAME-WIDTH.json`` with a width.
+            ``results/NAME-WIDTH.json`` with a width; of a study of times
+            ``results/NAME_DEVICE.json``.
         workers: runs at the same time; one a core on a CPU and one on a GPU if not
             given.
         progress: whether to show a progress bar.
@@ -107,10 +111,13 @@ def run_study(
     if width is not None:
         check_at_least("width", width, 1)
         config["base_channels"] = width
-    default = f"{name}.json" if width is None else f"{name}-{width}.json"
+    # A study of times is run alone, and its result belongs to one device.
+    alone = getattr(study, "ALONE", False)
+    stem = f"{name}_{device}" if alone else name
+    default = f"{stem}.json" if width is None else f"{stem}-{width}.json"
     out = Path(out) if out else folder("results") / default
     cores = os.cpu_count() or 1
-    workers = workers or (cores if device == "cpu" else 1)
+    workers = workers or (cores if device == "cpu" and not alone else 1)
     check_at_least("workers", workers, 1)
 
     partial = out.with_suffix(".partial.json")
@@ -274,6 +281,17 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, float(found.low), float(found.high))
 
 
+class Spread(NamedTuple):
+    """The middle of some repeated measurements, and the least and the most of them."""
+
+    low: float
+    median: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
 class Result:
     """A finished study, to be asked for values by what its runs were.
 
@@ -355,6 +373,14 @@ class Result:
         if a.keys() != b.keys():
             raise ValueError(f"The runs with {one} and with {other} are no pairs.")
         return interval([a[pair] - b[pair] for pair in a])
+
+    def ratio(self, above: str, below: str, **where) -> Spread:
+        """Return one value divided by another of the same run, over these runs.
+
+        Measurements of one run were taken in turns: what slows the machine slows both.
+        """
+        ratios = self.values(above, **where) / self.values(below, **where)
+        return Spread(ratios.min(), float(np.median(ratios)), ratios.max())
 
     def table(self, rows: dict[str, Key], values: dict[str, str], **where) -> str:
         """Write the mean and the interval of some values, a row for each key.

@@ -1,23 +1,33 @@
 """Train a network, keep what was learned, and go on after an interruption."""
 
-import os
+import io
+import pickle
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from unet_edu import metrics
 from unet_edu.blocks import check_at_least, check_choice
-from unet_edu.checkpoints import load_weights, save_weights, write_json
+from unet_edu.checkpoints import (
+    FULL,
+    load_weights,
+    save_weights,
+    write_atomically,
+    write_json,
+)
 from unet_edu.losses import cross_entropy
+from unet_edu.speed import has_bf16, prefer_channels_last
 
 Loss = Callable[..., Tensor]
 
@@ -59,7 +69,7 @@ def fit(
     folder: Path | str | None = None,
     resume: bool = False,
     seed: int = 0,
-    precision: str = "no",
+    precision: str = "auto",
     channels_last: bool = True,
     device: str | None = None,
     workers: int = 0,
@@ -75,6 +85,10 @@ def fit(
     A record holds ``epoch``, ``step``, ``loss`` (mean over the epoch), ``lr`` and,
     with ``val``, ``val_loss``, ``val_accuracy``, ``val_iou`` and ``val_dice`` (lists
     over classes, NaN for an absent class).
+
+    Started by ``torchrun`` or ``accelerate launch``, several processes share the work:
+    each takes its part of the batches and of ``val``, gradients and records are those
+    of all, and the first one writes the files.
 
     Args:
         model: takes (N, C, H, W) float, returns logits (N, n_classes, H', W'). If it
@@ -93,7 +107,8 @@ def fit(
         resume: go on from the last checkpoint in ``folder``, if there is one.
         seed: fixes the order of the images, their augmentation and dropout. It does
             not touch the model's first weights, which exist already.
-        precision: ``"no"`` for float32, ``"bf16"`` for mixed precision.
+        precision: ``"no"`` for float32, ``"bf16"`` for mixed precision, ``"auto"``
+            for mixed precision where the device multiplies in bfloat16 itself.
         channels_last: store maps with channels innermost, which most devices prefer.
         device: ``"cpu"`` to stay on the CPU; the best device at hand if not given.
         workers: processes that load data.
@@ -105,12 +120,13 @@ def fit(
         TypeError: for a mask that does not hold integers.
         FileExistsError: if ``folder`` holds a run and ``resume`` is False.
         NonFiniteLoss: with the step and the likely cause, such as NaN in an image.
+        OSError: if a file cannot be written; the last whole checkpoint stays.
 
-    Derived in chapter 8.
+    Derived in chapter 8; what makes it fast, in chapter 12.
     """
     check_at_least("epochs", epochs, 1)
     check_at_least("batch_size", batch_size, 1)
-    check_choice("precision", precision, ("no", "bf16"))
+    check_choice("precision", precision, ("auto", "no", "bf16"))
     check_choice("device", device, (None, "cpu"))
     if not 0 < lr < float("inf"):
         raise ValueError(f"lr must be above 0 and finite, got {lr!r}.")
@@ -125,14 +141,20 @@ def fit(
         torch.distributed.is_available() and torch.distributed.is_initialized()
     )
     AcceleratorState._reset_state(reset_partial_state=not distributed)
+    if precision == "auto":
+        chosen = "cuda" if device is None and torch.cuda.is_available() else "cpu"
+        precision = "bf16" if has_bf16(chosen) else "no"
     accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
-    # The weights of a 3-D convolution have five axes, for which this order is not.
-    channels_last &= all(p.dim() < 5 for p in model.parameters())
-    if channels_last:
-        model.to(memory_format=torch.channels_last)
+    channels_last = channels_last and prefer_channels_last(model)
     order = torch.Generator()
     loader = DataLoader(
-        train, batch_size, shuffle=True, generator=order, num_workers=workers
+        train,
+        batch_size,
+        shuffle=True,
+        generator=order,
+        num_workers=workers,
+        # From locked memory a GPU fetches a batch while it computes on another.
+        pin_memory=accelerator.device.type == "cuda",
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     objective = Objective(model, loss)
@@ -155,7 +177,9 @@ def fit(
     if run:
         history = run.begin(resume, model, optimizer.optimizer, schedule)
 
-    def step_batch(images: Tensor, *maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def on_batch(
+        net: nn.Module, images: Tensor, *maps: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return net(images, *maps)
@@ -170,7 +194,7 @@ def fit(
                 net.train()
                 losses = []
                 for images, *maps in loader:
-                    value, _, _ = step_batch(images, *maps)
+                    value, _, _ = on_batch(net, images, *maps)
                     losses.append(value.item())
                     if not np.isfinite(losses[-1]):
                         step = (epoch - 1) * len(loader) + len(losses)
@@ -187,11 +211,14 @@ def fit(
                 record = {
                     "epoch": epoch,
                     "step": epoch * len(loader),
-                    "loss": float(np.mean(losses)),
+                    "loss": float(np.mean(gather_object(losses))),
                     "lr": schedule.get_last_lr()[0],
                 }
                 if val is not None:
-                    record |= _evaluate(step_batch, model, val, accelerator.device)
+                    # Not the net that many processes share: each has its own images.
+                    record |= _evaluate(
+                        partial(on_batch, objective), model, val, accelerator
+                    )
                 history.append(record)
                 if run:
                     run.keep(model, optimizer.optimizer, schedule, history)
@@ -221,9 +248,7 @@ def evaluate(model: nn.Module, data: Dataset, *, loss: Loss = cross_entropy) -> 
     if len(data) == 0:
         raise ValueError("The data set is empty: there is nothing to evaluate.")
 
-    device = next(model.parameters()).device
-    objective = Objective(model, loss)
-    record = _evaluate(objective, model, data, device)
+    record = _evaluate(Objective(model, loss), model, data)
     return {name.removeprefix("val_"): value for name, value in record.items()}
 
 
@@ -259,19 +284,32 @@ class Objective(nn.Module):
 
 
 @torch.no_grad()
-def _evaluate(step_batch, net: nn.Module, data: Dataset, device: torch.device) -> dict:
-    was_training = net.training
-    net.eval()
-    confusion, losses = 0, []
+def _evaluate(
+    on_batch: Callable,
+    model: nn.Module,
+    data: Dataset,
+    accelerator: Accelerator | None = None,
+) -> dict:
+    was_training = model.training
+    device = next(model.parameters()).device
+    mine = range(len(data))
+    if accelerator:
+        mine = mine[accelerator.process_index :: accelerator.num_processes]
+    found = []
+    model.eval()
     try:
-        for i in range(len(data)):
-            value, logits, mask = step_batch(*(x[None].to(device) for x in data[i]))
+        for i in mine:
+            value, logits, mask = on_batch(*(x[None].to(device) for x in data[i]))
             predicted = metrics.predicted_classes(logits)
             n_classes = max(logits.shape[1], 2)
-            confusion = confusion + metrics.confusion_matrix(predicted, mask, n_classes)
-            losses.append(value.item())
+            confusion = metrics.confusion_matrix(predicted, mask, n_classes)
+            found.append((value.item(), confusion.cpu()))
     finally:
-        net.train(was_training)
+        model.train(was_training)
+    losses, confusions = zip(
+        *(gather_object(found) if accelerator else found), strict=True
+    )
+    confusion = sum(confusions)
     return {
         "val_loss": float(np.mean(losses)),
         "val_accuracy": metrics.pixel_accuracy(confusion),
@@ -351,7 +389,7 @@ class _Run:
             )
         if not kept:
             return []
-        state = torch.load(kept[-1] / "state.pt", weights_only=True)
+        state = _load_state(kept[-1] / "state.pt")
         differ = [
             f"{name} was {state['settings'].get(name)!r}, is {value!r}"
             for name, value in self.settings.items()
@@ -376,6 +414,23 @@ class _Run:
         """Write the state after an epoch, then drop the one before."""
         if not self.main:
             return
+        try:
+            self._write(model, optimizer, schedule, history)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            last = self.checkpoints()
+            kept = f"{last[-1].name} is" if last else "No checkpoint is"
+            weights = sum(p.numel() * p.element_size() for p in model.parameters())
+            # The weights, two moments of AdamW for each, and the best weights.
+            raise OSError(
+                error.errno,
+                f"No room for the checkpoint of epoch {len(history)} in {self.folder}: "
+                f"{error.strerror}. {kept} whole. Free about {4 * weights / 1e6:.1f} "
+                "MB, then go on with resume=True (on the command line, --resume)",
+            ) from error
+
+    def _write(self, model, optimizer, schedule, history: list[dict]) -> None:
         scores = [
             np.nanmean(r["val_iou"]) if "val_iou" in r else r["epoch"] for r in history
         ]
@@ -384,20 +439,42 @@ class _Run:
         before = self.checkpoints()
         final = self.folder / f"epoch-{len(history):04d}"
         # Under a hidden name until it is whole; a rename is one step.
-        partial = self.folder / f".{final.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        save_weights(model, partial / "model.safetensors")
+        unfinished = self.folder / f".{final.name}.partial"
+        shutil.rmtree(unfinished, ignore_errors=True)
         state = {
             "settings": self.settings,
             "history": history,
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
         }
-        with open(partial / "state.pt", "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(partial, final)
+        # In memory first: torch.save hides why a disk refuses.
+        data = io.BytesIO()
+        torch.save(state, data)
+        try:
+            save_weights(model, unfinished / "model.safetensors")
+            write_atomically(
+                unfinished / "state.pt", lambda file: file.write_bytes(data.getbuffer())
+            )
+            unfinished.rename(final)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
         write_json(self.folder / "history.json", history)
         for old in before:
             shutil.rmtree(old)
+
+
+def _load_state(path: Path) -> dict:
+    """Read what a checkpoint holds beside the weights, and run no code from it."""
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        reason = "" if isinstance(state, dict) else "It holds something else."
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if reason:
+        raise ValueError(
+            f"{path} is no checkpoint that `fit` wrote, or it is damaged; no code in "
+            "it was run. Remove its folder to start again, or choose another one. "
+            f"PyTorch says: {reason}"
+        )
+    return state

@@ -1,0 +1,563 @@
+"""What costs time and memory in a U-Net, and what each way of saving it is worth.
+
+Times are taken in turns within one run, so that whatever else the machine does meets
+all arms alike, and only their ratios are told. Each seed repeats all measurements.
+
+The comparison networks and the comparison of tiles are MONAI's: `pip install monai`.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from unet_edu import UNet, recipes
+from unet_edu.data.augment import RandomCrops
+from unet_edu.data.cells import Cells
+from unet_edu.export import to_int8, to_onnx
+from unet_edu.inference import predict_tiled
+from unet_edu.ledger import ledger
+from unet_edu.speed import checkpoint_activations, fuse_batch_norm
+from unet_edu.training import fit
+
+QUESTION = "Where do time and memory go, and which switch is worth turning?"
+# Times: one run after another, and a result file for each device.
+ALONE = True
+CONFIG = {
+    "base_channels": 16,
+    "depth": 4,
+    "crop": 128,
+    "batch_size": 8,
+    "steps": 8,
+    "rounds": 2,
+    "threads": 1,
+    "widths": [8, 16, 24],
+    "depths": [2, 3, 4, 5],
+    "sides": [256, 512, 1024, 2048, 4096, 8192],
+    "whole_up_to": 2048,
+    "large_seeds": 2,
+    "images": [1024, 2048],
+    "tile": 256,
+    "overlap": 64,
+    "data": ["isbi2012", "cells"],
+    "quality": {"crop": 96, "batch_size": 4, "epochs": 1, "steps": 240, "lr": 0.01},
+    "compile_seeds": 2,
+    "small": False,
+}
+QUICK = {
+    "base_channels": 4,
+    "depth": 2,
+    "crop": 32,
+    "batch_size": 2,
+    "steps": 2,
+    "rounds": 1,
+    "widths": [4],
+    "depths": [2],
+    "sides": [256],
+    "whole_up_to": 256,
+    "large_seeds": 1,
+    "images": [256],
+    "tile": 64,
+    "overlap": 16,
+    "quality": {"crop": 32, "batch_size": 2, "epochs": 1, "steps": 2, "lr": 0.01},
+    "compile_seeds": 0,
+    "small": True,
+}
+
+
+def stages(config, seeds):
+    """First times, then what is the same every time, then quality, then processes."""
+    times = []
+    for seed in seeds:
+        times += [{"part": "train", "width": w, "seed": seed} for w in config["widths"]]
+        times += [{"part": "depth", "depth": d, "seed": seed} for d in config["depths"]]
+        times += [
+            {"part": part, "seed": seed} for part in ("switches", "inference", "import")
+        ]
+        times += [{"part": "tiles", "side": s, "seed": seed} for s in config["images"]]
+        times += [
+            {"part": "size", "side": side, "seed": seed}
+            for side in config["sides"]
+            if side <= config["whole_up_to"] or seed < config["large_seeds"]
+        ]
+        if seed < config["compile_seeds"]:
+            times += [{"part": "compile", "seed": seed}]
+    counts = [{"part": "kept", "depth": depth} for depth in config["depths"]]
+    counts += [
+        {"part": "memory", "side": side, "how": how}
+        for side in config["sides"]
+        for how in ("whole", "tiles", "monai")
+        if how == "tiles" or side <= config["whole_up_to"]
+    ]
+    quality = [
+        {"part": "quality", "data": data, "arm": arm, "seed": seed}
+        for data in config["data"]
+        for arm in ("float32", "default")
+        for seed in seeds
+    ]
+    return [times, counts, quality, [{"part": "processes", "seed": s} for s in seeds]]
+
+
+def run(key, config, device, done):
+    """Take one group of measurements, in seconds, bytes or scores."""
+    torch.manual_seed(key.get("seed", 0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(config["threads"])
+    try:
+        return globals()[f"measure_{key['part']}"](key, config, device)
+    finally:
+        torch.set_num_threads(before)
+
+
+# --- Training.
+
+
+def measure_train(key, config, device):
+    """Time steps of our network under ``fit`` and of plain loops, at one width."""
+    ours = unet(config, base_channels=key["width"])
+    basic, residual = monai_networks(config, key["width"])
+    data = pieces(config)
+    arms = {
+        "fit": lambda: fitted(ours, data, config, device),
+        "fit_float32": lambda: fitted(ours, data, config, device, precision="no"),
+        "plain": lambda: plain_loop(ours, data, config, device),
+        "monai_basic": lambda: plain_loop(basic, data, config, device),
+        "monai_unet": lambda: plain_loop(residual, data, config, device),
+    }
+    shape = (1, 1, config["crop"], config["crop"])
+    counts = {
+        f"{name}_mult_adds": ledger(net.cpu(), shape).mult_adds
+        for name, net in [("plain", ours), ("monai_basic", basic)]
+    }
+    return per_step(arms, config) | counts
+
+
+def measure_depth(key, config, device):
+    """Time steps of a plain loop at one depth."""
+    net, data = unet(config, depth=key["depth"]), pieces(config)
+    return per_step({"plain": lambda: plain_loop(net, data, config, device)}, config)
+
+
+def measure_switches(key, config, device):
+    """Time steps of a plain loop with one switch turned, and with several."""
+    data = pieces(config)
+    nets = {
+        name: unet(config)
+        for name in ("plain", "last", "bf16", "both", "fused", "forget")
+    }
+    checkpoint_activations(nets["forget"])
+    settings = {
+        "last": {"channels_last": True},
+        "bf16": {"bf16": True},
+        "both": {"channels_last": True, "bf16": True},
+        "fused": {"fused": True},
+    }
+    arms = {
+        name: lambda name=name, net=net: plain_loop(
+            net, data, config, device, **settings.get(name, {})
+        )
+        for name, net in nets.items()
+    }
+    arms["data"] = lambda: [None for _ in batches(data, config)]
+    return per_step(arms, config)
+
+
+def measure_compile(key, config, device):
+    """Time steps of a compiled network, and what compiling it took."""
+    import torch._inductor.config
+
+    net, compiled, data = unet(config), unet(config), pieces(config)
+    with torch._inductor.config.patch(force_disable_caches=True):
+        compiled.compile()
+        start = time.perf_counter()
+        plain_loop(compiled, data, config, device)
+        first = time.perf_counter() - start
+        arms = {
+            "plain": lambda: plain_loop(net, data, config, device),
+            "compiled": lambda: plain_loop(compiled, data, config, device),
+        }
+        values = per_step(arms, config)
+    # Its first call took as many steps as any other; the rest was compiling.
+    return values | {"compiling": first - config["steps"] * values["compiled"]}
+
+
+def measure_processes(key, config, device):
+    """Time epochs of one process and of two that share the same batches."""
+    script = (
+        "from unet_edu import studies\n"
+        f"speed = studies.load_study('speed')\n"
+        f"speed.one_of_many({config!r}, {device!r})\n"
+    )
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "worker.py"
+        file.write_text(script, encoding="utf-8")
+        for processes in (1, 2):
+            command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+            command += [f"--nproc-per-node={processes}", str(file)]
+            env = os.environ | {"OMP_NUM_THREADS": str(config["threads"])}
+            printed = subprocess.run(
+                command, env=env, capture_output=True, text=True, check=True
+            ).stdout
+            found[processes] = min(map(float, printed.split()))
+    return {"one": found[1], "two": found[2]}
+
+
+def one_of_many(config: dict, device: str) -> None:
+    """Print the seconds of the quickest of some epochs; called in each process."""
+    processes = int(os.environ["WORLD_SIZE"])
+    shared = config | {"batch_size": config["batch_size"] // processes}
+    net, data = unet(config), pieces(config)
+    fitted(net, data, shared, device)  # the first one also starts the workers
+    start = time.perf_counter()
+    fitted(net, data, shared, device)
+    print(time.perf_counter() - start)
+
+
+def measure_quality(key, config, device):
+    """Train with ``fit``'s defaults or in float32, and score whole images."""
+    splits = recipes.load_splits(key["data"], config["small"])
+    settings = config["quality"]
+    net = unet(config)
+    torch.manual_seed(key["seed"])
+    drawn = settings["batch_size"] * settings["steps"] // settings["epochs"]
+    fit(
+        net,
+        RandomCrops(splits.train, settings["crop"], drawn),
+        epochs=settings["epochs"],
+        batch_size=settings["batch_size"],
+        lr=settings["lr"],
+        seed=key["seed"],
+        device="cpu" if device == "cpu" else None,
+        progress=False,
+        **FLOAT32 if key["arm"] == "float32" else {},
+    )
+    scores = recipes.score(net, splits.held_out, splits.regions)
+    return {"dice": scores["dice"][1], "iou": scores["iou"][1]}
+
+
+FLOAT32 = {"precision": "no", "channels_last": False}
+
+
+def measure_kept(key, config, device):
+    """Count what training keeps for one image, and the weights, in bytes."""
+    side, depth = config["crop"], key["depth"]
+    net = unet(config, depth=depth)
+    book = ledger(net, (1, 1, side, side))
+    forgetful = checkpoint_activations(unet(config, depth=depth))
+    return {
+        "kept": book.activation_bytes,
+        "kept_forget": saved_bytes(forgetful, torch.zeros(1, 1, side, side)),
+        "kept_counted": saved_bytes(net, torch.zeros(1, 1, side, side)),
+        "weights": 4 * sum(p.numel() for p in net.parameters()),
+    }
+
+
+def saved_bytes(net: nn.Module, x: torch.Tensor) -> int:
+    """Return the bytes that a forward pass keeps for the backward pass, weights aside.
+
+    A map that two operations keep counts once.
+    """
+    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = (storage.nbytes(), storage)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net.train()(x)
+    return sum(nbytes for nbytes, _ in kept.values())
+
+
+# --- Inference.
+
+
+@torch.no_grad()
+def measure_inference(key, config, device):
+    """Time one image through our network in several dresses, and through MONAI's."""
+    import onnxruntime
+
+    side = config["tile"]
+    x = torch.rand(1, 1, side, side, device=device)
+    last = x.contiguous(memory_format=torch.channels_last)
+    net = unet(config).to(device).eval()
+    inner = unet(config).to(device, memory_format=torch.channels_last).eval()
+    fused = fuse_batch_norm(net)
+    basic, _ = (n.to(device).eval() for n in monai_networks(config))
+
+    def mixed():
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            inner(last)
+
+    arms = {
+        "plain": lambda: net(x),
+        "last": lambda: inner(last),
+        "bf16": mixed,
+        "fused": lambda: fused(x),
+        "monai_basic": lambda: basic(x),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"onnx": to_onnx(net, f"{folder}/net.onnx")}
+        files["int8"] = to_int8(files["onnx"], f"{folder}/int8.onnx", [x.cpu()])
+        for name, file in files.items():
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = torch.get_num_threads()
+            session = onnxruntime.InferenceSession(file, options)
+            feed = {"x": x.cpu().numpy()}
+            arms[name] = lambda session=session, feed=feed: session.run(None, feed)
+        sizes = {f"{name}_bytes": os.path.getsize(file) for name, file in files.items()}
+    return timed(arms, config["rounds"], device) | sizes
+
+
+def measure_tiles(key, config, device):
+    """Time tiles of ours and of MONAI, and say how far their answers are apart."""
+    side = key["side"]
+    net, other, image = unet(config).eval(), unet(config).eval(), noise(side)
+    other.load_state_dict(net.state_dict())
+    net, other = net.to(device), other.to(device)
+    arms = {
+        "ours": lambda: tiled(net, image, config),
+        # The same network as it comes, and as predict_tiled arranges it.
+        "monai": lambda: sliding(other, image, config),
+        "monai_last": lambda: sliding(net, image, config),
+    }
+    values = timed(arms, config["rounds"], device)
+    for name, call in arms.items():
+        values[f"{name}_tiles"] = count_calls(net if name != "monai" else other, call)
+    if key["seed"] == 0:
+        ours, before = tiled(net, image, config), config["overlap"] // 2
+        for name, weights in [("own", None), ("same", window(config))]:
+            # What MONAI sees is what our tiles see: the image and its mirror image.
+            theirs = sliding(net, extended(image, config), config, weights)
+            theirs = theirs[..., before : before + side, before : before + side]
+            values[f"apart_{name}_weights"] = float((ours - theirs).abs().max())
+    return values
+
+
+def count_calls(net, call):
+    calls = []
+    handle = net.register_forward_hook(lambda *_: calls.append(1))
+    call()
+    handle.remove()
+    return len(calls)
+
+
+def tiled(net, image, config):
+    return predict_tiled(net, image, config["tile"], config["overlap"], progress=False)
+
+
+def window(config):
+    """Return the weights of a tile's pixels that predict_tiled uses, (tile, tile)."""
+    n = config["tile"]
+    side = torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 8)) ** 2)
+    return side[:, None] * side
+
+
+@torch.no_grad()
+def sliding(net, image, config, weights=None):
+    """Return (n_classes, H, W) probabilities by MONAI's sliding windows."""
+    from monai.inferers import sliding_window_inference
+
+    device = next(net.parameters()).device
+    return sliding_window_inference(
+        image[None],
+        (config["tile"],) * 2,
+        1,
+        lambda x: net(x).softmax(1),
+        overlap=config["overlap"] / config["tile"],
+        mode="gaussian",
+        roi_weight_map=weights,
+        sw_device=device,
+        device="cpu",
+    )[0]
+
+
+def extended(image, config):
+    """Mirror the image's border as far as the first and the last of our tiles reach."""
+    tile, overlap, side = config["tile"], config["overlap"], image.shape[-1]
+    step, before = tile - overlap, overlap // 2
+    n = 1 + -(-(side + 2 * before - tile) // step)
+    after = (n - 1) * step + tile - before - side
+    return F.pad(image[None], (before, after, before, after), mode="reflect")[0]
+
+
+def measure_size(key, config, device):
+    """Time an image of one size, whole where it fits and tile by tile."""
+    net, image = unet(config).to(device).eval(), noise(key["side"])
+    arms = {"tiles": lambda: tiled_to_classes(net, image, config)}
+    if key["side"] <= config["whole_up_to"]:
+        arms["whole"] = lambda: whole(net, image)
+    # The first call starts up what the small images need; the large ones do without.
+    return timed(arms, 1, device, warm=key["side"] <= config["whole_up_to"])
+
+
+def tiled_to_classes(net, image, config):
+    out = np.empty(image.shape[1:], np.uint8)
+    tile, overlap = config["tile"], config["overlap"]
+    predict_tiled(net, image, tile, overlap, out=out, progress=False)
+
+
+@torch.no_grad()
+def whole(net, image):
+    device = next(net.parameters()).device
+    return net(image[None].to(device)).softmax(1).cpu()
+
+
+def measure_memory(key, config, device):
+    """Measure the peak of memory that an image takes, in a process of its own."""
+    code = (
+        "from unet_edu import studies\n"
+        "speed = studies.load_study('speed')\n"
+        f"print(speed.peak({key['side']}, {key['how']!r}, {config!r}, {device!r}))\n"
+    )
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {"peak": int(printed.stdout.split()[-1])}
+
+
+def peak(side: int, how: str, config: dict, device: str) -> int:
+    """Return the bytes that segmenting an image adds to the peak of this process."""
+    net = unet(config).to(device).eval()
+    work = {
+        "whole": lambda image: whole(net, image),
+        "tiles": lambda image: tiled_to_classes(net, image, config),
+        "monai": lambda image: sliding(net, image, config),
+    }[how]
+    work(noise(config["tile"]))  # what starts up once does not count
+    image = noise(side)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work(image)
+        return torch.cuda.max_memory_allocated() - before
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident("VmRSS")
+    work(image)
+    return resident("VmHWM") - before
+
+
+def resident(name: str) -> int:
+    """Return a line of Linux's account of this process's memory, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    raise OSError(f"/proc/self/status says nothing of {name}.")
+
+
+def measure_import(key, config, device):
+    """Time what importing the package adds to importing PyTorch."""
+    found = {}
+    for name, code in [("torch", "import torch"), ("both", "import torch, unet_edu")]:
+        times = []
+        for _ in range(config["rounds"]):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            times.append(time.perf_counter() - start)
+        found[name] = min(times)
+    return found | {"added": found["both"] - found["torch"]}
+
+
+# --- What is measured, and how.
+
+
+def unet(config: dict, **changed) -> UNet:
+    """Return the practical network: padded, one channel, two classes."""
+    size = {name: config[name] for name in ("base_channels", "depth")}
+    return UNet(1, 2, padding=1, **size | changed)
+
+
+def monai_networks(config: dict, width: int | None = None) -> list[nn.Module]:
+    """Return MONAI's BasicUNet and UNet with the same channels at each level."""
+    from monai.networks.nets import BasicUNet
+    from monai.networks.nets import UNet as ResidualUNet
+
+    base = width or config["base_channels"]
+    # BasicUNet knows one depth, which is the paper's.
+    features = (*(base * 2**level for level in range(5)), base)
+    channels = tuple(base * 2**level for level in range(config["depth"] + 1))
+    strides = (2,) * config["depth"]
+    norm = {"norm": "batch"}
+    return [
+        BasicUNet(2, 1, 2, features, act="RELU", **norm),
+        ResidualUNet(2, 1, 2, channels, strides, num_res_units=2, **norm),
+    ]
+
+
+def pieces(config: dict) -> Dataset:
+    """Return the pieces of one epoch, drawn before: the loop is timed, not drawing."""
+    cells = Cells(4, seed=0, size=2 * config["crop"], diameter=24)
+    crops = RandomCrops(cells, config["crop"], config["batch_size"] * config["steps"])
+    images, masks = zip(*(crops[i] for i in range(len(crops))), strict=True)
+    return TensorDataset(torch.stack(images), torch.stack(masks))
+
+
+def batches(data: Dataset, config: dict) -> DataLoader:
+    return DataLoader(data, config["batch_size"], shuffle=True)
+
+
+def plain_loop(
+    net, data, config, device, *, channels_last=False, bf16=False, fused=None
+):
+    """Train for one epoch as one writes it without thinking of speed."""
+    net.to(device).train()
+    if channels_last:
+        net.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=fused)
+    total = 0.0
+    for images, mask in batches(data, config):
+        images, mask = images.to(device), mask.to(device)
+        if channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
+            logits = net(images)
+        loss = F.cross_entropy(logits.float(), mask)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        total += loss.item()
+    return total
+
+
+def fitted(net, data, config, device, **settings):
+    """Train for one epoch with ``fit``, which is given nothing but what it must."""
+    device = "cpu" if device == "cpu" else None
+    size = config["batch_size"]
+    fit(net, data, epochs=1, batch_size=size, device=device, progress=False, **settings)
+
+
+def per_step(arms: dict[str, Callable], config: dict) -> dict[str, float]:
+    found = timed(arms, config["rounds"], "cpu")  # every arm ends with a number
+    return {name: seconds / config["steps"] for name, seconds in found.items()}
+
+
+def timed(
+    arms: dict[str, Callable], rounds: int, device: str, warm: bool = True
+) -> dict[str, float]:
+    """Return the median seconds of each arm, called in turns after a first call."""
+    found = {name: [] for name in arms}
+    for i in range(0 if warm else 1, rounds + 1):
+        for name, call in arms.items():
+            start = time.perf_counter()
+            call()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if i:
+                found[name].append(time.perf_counter() - start)
+    return {name: float(np.median(times)) for name, times in found.items()}
+
+
+def noise(side: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(1, side, side, generator=generator)
