@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 from typer.testing import CliRunner
 
-from unet_edu import UNet, cli, studies, training
+from unet_edu import UNet, studies, training
 from unet_edu.checkpoints import load_model, load_unet, save_weights
 from unet_edu.cli import app
 from unet_edu.data import cells, download
@@ -85,11 +85,11 @@ def test_help_lists_the_commands():
     command = [sys.executable, "-m", "unet_edu.cli", "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert shown.returncode == 0, shown.stderr
-    for name in ("data", "train", "evaluate", "predict"):
+    for name in ("data", "train", "evaluate", "predict", "export"):
         assert f" {name} " in shown.stdout
 
 
-@pytest.mark.parametrize("command", ["data", "train", "evaluate", "predict"])
+@pytest.mark.parametrize("command", ["data", "train", "evaluate", "predict", "export"])
 def test_every_command_has_help(command):
     result = unet_edu(command, "--help")
     assert_works(result)
@@ -394,16 +394,6 @@ def test_evaluate_refuses_a_network_of_other_classes(tmp_path):
 def test_evaluate_refuses_an_unknown_split(run):
     result = unet_edu("evaluate", run, "--data", "cells", "--split", "validation")
     assert_says(result, "validation", "held_out")
-
-
-@pytest.mark.parametrize("depth", [8, 16])
-def test_a_picture_of_any_depth_is_read_from_0_to_1(tmp_path, depth):
-    # Electron micrographs often have 16 bits; clipped to 8 they would be white.
-    kind = {8: np.uint8, 16: np.uint16}[depth]
-    gray = np.linspace(0, 2**depth - 1, 64).reshape(8, 8).astype(kind)
-    Image.fromarray(gray).save(tmp_path / "gray.png")
-    read = cli._read_picture(tmp_path / "gray.png", "L")
-    np.testing.assert_allclose(read, gray / (2**depth - 1), atol=1e-6)
 
 
 FAMILY = ["--model", "unetr", "--set", "embed_dim=8", "--set", "heads=2"]

@@ -1,4 +1,4 @@
-"""The command line: data, train, evaluate, predict, experiment, benchmark-tiles."""
+"""The command line: data, train, evaluate, predict, export and what measures."""
 
 import sys
 from enum import StrEnum
@@ -31,10 +31,29 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class OnError(StrEnum):
+    """What to do about a file that cannot be used."""
+
+    stop = "stop"
+    skip = "skip"
+
+
 RunFolder = Annotated[
     Path, typer.Argument(help="Folder that `train` wrote, or weights.")
 ]
-Data = Annotated[DataName, typer.Option(help="Data set.")]
+Images = Annotated[
+    str | None, typer.Option(help="Which files are pictures, such as '*.jpg'.")
+]
+Masks = Annotated[
+    str | None, typer.Option(help="Which files are masks, such as '*_mask.png'.")
+]
+Group = Annotated[
+    str | None,
+    typer.Option(help="Regular expression: what in a path must not be split."),
+]
+WhatIfBroken = Annotated[
+    OnError, typer.Option(help="A file that cannot be used stops, or is left out.")
+]
 
 
 def _fail(error: Exception) -> typer.Exit:
@@ -92,8 +111,16 @@ def _load(name: DataName, split: str):
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the run; must be new.")],
-    data: Data = DataName.isbi2012,
-    epochs: Annotated[int, typer.Option(help="Rounds of training.")] = 4,
+    folder: Annotated[
+        Path | None, typer.Argument(help="Pictures and masks of your own.")
+    ] = None,
+    data: Annotated[
+        DataName | None,
+        typer.Option(help="Without a folder: a data set of the book, isbi2012."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Rounds of training; 4, of a folder 12.")
+    ] = None,
     steps: Annotated[int, typer.Option(help="Steps in one epoch.")] = 50,
     batch_size: Annotated[int, typer.Option(help="Pieces a step.")] = 8,
     crop: Annotated[int, typer.Option(help="Side of a training piece, pixels.")] = 128,
@@ -110,21 +137,38 @@ def train(
     precision: Annotated[
         Precision, typer.Option(help="Mixed precision.")
     ] = Precision.no,
-    seed: Annotated[int, typer.Option(help="Fixes weights, pieces and order.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Fixes split, weights, pieces and order.")
+    ] = 0,
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out.")
     ] = False,
+    images: Images = None,
+    masks: Masks = None,
+    group: Group = None,
+    mask_above: Annotated[
+        float | None, typer.Option(help="Mask values above this are the object.")
+    ] = None,
+    on_error: WhatIfBroken = OnError.stop,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look at the folder; do not train.")
+    ] = False,
 ) -> None:
-    """Train a network and keep its best weights, its history and a checkpoint."""
+    """Train on a folder or on a data set: best weights, history, checkpoint, pages."""
     import torch
 
+    from unet_edu import runs
     from unet_edu.blocks import check_at_least
     from unet_edu.data.augment import RandomCrops
     from unet_edu.data.download import DataNotFound
     from unet_edu.families import create_model
     from unet_edu.training import NonFiniteLoss, fit
 
+    of_folder = {
+        **{"images": images, "masks": masks, "group": group},
+        **{"mask_above": mask_above, "on_error": on_error.value},
+    }
     try:
         for name, value in [
             ("steps", steps),
@@ -132,8 +176,20 @@ def train(
             ("crop", crop),
         ]:
             check_at_least(name, value, 1)
-        pieces, classes = _load(data, "train")
-        held_out, _ = _load(data, "held_out")
+        plan = None
+        if folder is not None:
+            plan = _plan(folder, data, out, seed, resume, of_folder)
+            if check:
+                return
+            pieces, held_out, classes = runs.parts(plan)
+            crop, said = runs.crop_for(plan, crop, depth)
+            _say(said)
+        else:
+            _check_options(check, of_folder)
+            data = data or DataName.isbi2012
+            pieces, classes = _load(data, "train")
+            held_out, _ = _load(data, "held_out")
+        epochs = epochs if epochs is not None else 12 if folder else 4
         n_channels = pieces[0][0].shape[0]
         torch.manual_seed(seed)
         size = {"base_channels": base_channels, "depth": depth}
@@ -154,14 +210,99 @@ def train(
             precision=precision.value,
             device="cpu" if cpu else None,
         )
+        if not runs.is_main():
+            return
+        _show_history(history, classes, out)
+        if plan:
+            asked = {"epochs": epochs, "steps": steps, "batch size": batch_size}
+            asked |= {"crop": crop, "lr": lr, "seed": seed, "model": model_name}
+            _finish(out, plan, history, asked | chosen)
     except (ValueError, OSError, DataNotFound, NonFiniteLoss) as error:
         raise _fail(error) from None
+
+
+def _plan(
+    folder: Path,
+    data: DataName | None,
+    out: Path,
+    seed: int,
+    resume: bool,
+    of_folder: dict,
+):
+    """Find out what a folder holds, say it, and write the sanity page."""
+    from unet_edu import runs
+    from unet_edu.data.folder import prepare
+
+    if data is not None:
+        raise ValueError(f"Give a folder or --data, not both: got {folder} and {data}.")
+    plan = prepare(folder, seed=seed, progress=runs.is_main(), **of_folder)
+    runs.begin(out, plan, resume)
+    _say(str(plan), f"Look at it before you train: {out / runs.SANITY}")
+    return plan
+
+
+def _check_options(check: bool, of_folder: dict) -> None:
+    """Raise ValueError if what only a folder has was given without one."""
+    asked = of_folder | {"check": check or None}
+    asked.pop("on_error")
+    given = [name for name, value in asked.items() if value is not None]
+    if given or of_folder["on_error"] != "stop":
+        name = (given or ["on_error"])[0].replace("_", "-")
+        raise ValueError(
+            f"--{name} is for a folder of your own: unet-edu train FOLDER --out RUN."
+        )
+
+
+def _say(*lines: str | None) -> None:
+    """Print from the main process alone, where torchrun runs several."""
+    from unet_edu.runs import is_main
+
+    for line in lines:
+        if line and is_main():
+            print(line)
+
+
+def _show_history(history: list[dict], classes: tuple[str, ...], out: Path) -> None:
     print(f"{'epoch':>5} {'loss':>7} {'accuracy':>9}  " + "  IoU by class")
     for record in history:
         values = _by_class(record["val_iou"], classes)
         accuracy = record["val_accuracy"]
         print(f"{record['epoch']:5} {record['loss']:7.3f} {accuracy:9.3f}    {values}")
     print(f"Best weights: {out / 'best.safetensors'}")
+
+
+def _finish(out: Path, plan, history: list[dict], settings: dict) -> None:
+    """Measure on what was kept back, write the report, and say where it is."""
+    import shlex
+
+    from unet_edu import runs
+
+    command = shlex.join(["unet-edu", *sys.argv[1:]])
+    result = runs.finish(out, plan, history, settings | {"command": command})
+    _show_result(result)
+    if plan.skipped:
+        print(f"Skipped: {len(plan.skipped)}")
+        print("\n".join(f"  {reason}" for reason in plan.skipped))
+    print(f"Report: {out / runs.REPORT}")
+
+
+def _show_result(result: dict) -> None:
+    """Print the table of one measurement, with its conditions."""
+    print(result["conditions"])
+    wide = max(len(row["name"]) for row in result["classes"])
+    print(f"{'':{wide}}  {'IoU':21}  {'Dice':21}  IoU if all were one class")
+    for row in result["classes"]:
+        cells = [_interval(row[name]) for name in ("iou", "dice")]
+        trivial = "absent" if row["trivial"] is None else f"{row['trivial']:.3f}"
+        print(f"{row['name']:{wide}}  {cells[0]:21}  {cells[1]:21}  {trivial}")
+
+
+def _interval(value: dict) -> str:
+    if value["value"] is None:
+        return "absent"
+    if value["low"] is None:
+        return f"{value['value']:.3f}"
+    return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
 
 
 def _settings(model: str, size: dict[str, int], given: list[str]) -> dict:
@@ -188,27 +329,76 @@ def _settings(model: str, size: dict[str, int], given: list[str]) -> dict:
 @app.command()
 def evaluate(
     run: RunFolder,
-    data: Data = DataName.isbi2012,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Other pictures and masks than those kept back."),
+    ] = None,
+    data: Annotated[
+        DataName | None, typer.Option(help="A data set of the book instead.")
+    ] = None,
     split: Annotated[str, typer.Option(help="train, held_out or all.")] = "held_out",
+    images: Images = None,
+    masks: Masks = None,
+    group: Group = None,
+    on_error: WhatIfBroken = OnError.stop,
 ) -> None:
     """Print how right a trained network is, and write the table beside its weights."""
-    from unet_edu.checkpoints import load_model, write_json
+    from unet_edu import runs
+    from unet_edu.checkpoints import load_model
     from unet_edu.data.download import DataNotFound
-    from unet_edu.training import evaluate as evaluate_model
 
+    options = {"images": images, "masks": masks, "group": group}
+    options["on_error"] = on_error.value
     try:
         weights = _weights(run)
-        samples, classes = _load(data, split)
-        model = load_model(weights)
-        n_classes = model.config["n_classes"]
-        if max(n_classes, 2) != len(classes):
+        if folder is None:
+            _check_options(False, options | {"mask_above": None})
+        own = folder is not None or (data is None and (run / runs.DATASET).is_file())
+        if not own:
+            _evaluate_data(weights, data or DataName.isbi2012, split)
+            return
+        if data is not None:
             raise ValueError(
-                f"The network in {weights} has {n_classes} classes, {data} has "
-                f"{len(classes)}: {', '.join(classes)}."
+                f"Give a folder or --data, not both: got {folder}, {data}."
             )
-        record = evaluate_model(_on_best_device(model), samples)
-    except (ValueError, FileNotFoundError, DataNotFound) as error:
+        plan = runs.evaluation_plan(run, folder, **options)
+        model = runs.on_best_device(load_model(weights))
+        part = split if folder is None else "held_out"
+        result = runs.measure(model, plan, plan.part(part))
+        name = part if folder is None else folder.resolve().name
+        _write_result(result, plan, weights.with_name(f"evaluation-{name}.json"))
+    except (ValueError, OSError, DataNotFound) as error:
         raise _fail(error) from None
+
+
+def _write_result(result: dict, plan, table: Path) -> None:
+    """Print a measurement on a folder with its worst pictures, and keep it."""
+    from unet_edu.checkpoints import write_json
+
+    _show_result(result)
+    worst = sorted(result["pictures"], key=lambda one: one["score"])[:3]
+    print("worst:", ", ".join(f"{one['image']} {one['score']:.3f}" for one in worst))
+    for reason in plan.skipped:
+        print(f"skipped: {reason}")
+    write_json(table, result)
+    print(f"Table: {table}")
+
+
+def _evaluate_data(weights: Path, data: DataName, split: str) -> None:
+    """Evaluate on a data set of the book."""
+    from unet_edu.checkpoints import load_model, write_json
+    from unet_edu.runs import on_best_device
+    from unet_edu.training import evaluate as evaluate_model
+
+    samples, classes = _load(data, split)
+    model = load_model(weights)
+    n_classes = model.config["n_classes"]
+    if max(n_classes, 2) != len(classes):
+        raise ValueError(
+            f"The network in {weights} has {n_classes} classes, {data} has "
+            f"{len(classes)}: {', '.join(classes)}."
+        )
+    record = evaluate_model(on_best_device(model), samples)
     rows = [
         ("images", f"{len(samples)} ({data}, {split})"),
         ("pixel accuracy", f"{record['accuracy']:.3f}"),
@@ -226,7 +416,9 @@ def evaluate(
 @app.command()
 def predict(
     run: RunFolder,
-    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or TIFF files.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="PNG, JPEG, BMP or TIFF files, or folders.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the masks.")],
     tile: Annotated[
         int | None,
@@ -235,47 +427,110 @@ def predict(
     overlap: Annotated[
         int | None, typer.Option(help="Pixels that two tiles share.")
     ] = None,
+    values: Annotated[
+        bool,
+        typer.Option(
+            "--values", help="Write what your masks store, such as 0 and 255."
+        ),
+    ] = False,
+    on_error: WhatIfBroken = OnError.stop,
 ) -> None:
     """Segment pictures: for each a mask of class indices and a picture to look at."""
-    import numpy as np
-    import torch
-    from PIL import Image, UnidentifiedImageError
-
-    from unet_edu.checkpoints import load_model, write_atomically
-    from unet_edu.inference import predict as predict_images
-    from unet_edu.inference import predict_tiled
+    from unet_edu import runs
+    from unet_edu.checkpoints import load_model
 
     if overlap is not None and tile is None:
         raise _fail(ValueError("--overlap needs --tile: a whole picture has no tiles."))
     try:
-        model = _on_best_device(load_model(_weights(run)))
-    except (ValueError, FileNotFoundError) as error:
+        model = runs.on_best_device(load_model(_weights(run)))
+        eye = runs.eye_of(run)
+        if values and eye.table is None:
+            raise ValueError(
+                "--values needs a network that was trained on a folder: of others it "
+                "is not known what their masks stored."
+            )
+        if model.n_channels not in (1, 3):
+            raise ValueError("This network takes neither gray nor colour pictures.")
+        jobs, masks = runs.jobs_of(images, out)
+    except (ValueError, OSError) as error:
         raise _fail(error) from None
-    mode = {1: "L", 3: "RGB"}.get(model.n_channels)
-    if mode is None:
-        raise _fail(ValueError("This network takes neither gray nor colour pictures."))
-    targets = [out / f"{file.stem}-mask.png" for file in images]
-    if len(set(targets)) < len(targets):
-        raise _fail(
-            ValueError("Two pictures have one name: their masks would collide.")
-        )
-    for file, target in zip(images, targets, strict=True):
+    if masks:
+        print(f"Left out, as their names say mask: {runs.listed(masks)}")
+    how = {"tile": tile, "overlap": overlap, "values": values}
+    _predict_all(model, eye, jobs, out, on_error is OnError.skip, how)
+
+
+def _predict_all(model, eye, jobs: list, out: Path, skip: bool, how: dict) -> None:
+    """Segment each file; stop at the first that cannot be, or name all at the end."""
+    from tqdm import tqdm
+
+    from unet_edu import runs
+
+    skipped = []
+    for file, name in tqdm(jobs, "predicting", disable=len(jobs) < 2, leave=False):
         try:
-            picture = _read_picture(file, mode)
-            x = torch.from_numpy(picture.reshape(*picture.shape[:2], -1))
-            x = x.permute(2, 0, 1)
-            if tile is None:
-                mask = predict_images(model, x[None]).argmax(1)[0].byte().cpu().numpy()
-            else:
-                mask = np.empty(x.shape[1:], np.uint8)
-                predict_tiled(model, x, tile, overlap, out=mask)
-        except (UnidentifiedImageError, OSError, ValueError) as error:
-            raise _fail(ValueError(f"{file}: {error}")) from None
-        labels = Image.fromarray(mask)
-        write_atomically(target, lambda f, im=labels: im.save(f, format="PNG"))
-        look = out / f"{file.stem}-overlay.png"
-        write_atomically(look, lambda f, p=picture, m=mask: _overlay(f, p, m))
-        print(f"{file} -> {target.name}, {look.name}")
+            written = runs.predict_file(model, eye, file, out / name, **how)
+        except Exception as error:  # decoders raise whatever a damaged file makes them
+            if not skip and not isinstance(error, (OSError, ValueError, SyntaxError)):
+                raise
+            skipped.append(f"{file}: {error}")
+            if not skip:
+                raise _fail(ValueError(skipped[0])) from None
+            continue
+        tqdm.write(f"{file} -> {', '.join(path.name for path in written)}")
+    if skipped:
+        lines = "".join(f"\n  {line}" for line in skipped)
+        said = f"Skipped: {len(skipped)} of {len(jobs)} pictures.{lines}"
+        if len(skipped) == len(jobs):
+            raise _fail(ValueError(said))
+        typer.secho(said, err=True, fg=typer.colors.YELLOW)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, .onnx.")],
+) -> None:
+    """Write a network as ONNX, and compare what it computes with PyTorch."""
+    from importlib.util import find_spec
+
+    from unet_edu.checkpoints import load_model
+    from unet_edu.export import to_onnx
+
+    try:
+        model = load_model(_weights(run))
+        to_onnx(model, out)
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
+        raise _fail(error) from None
+    print(f"{out}: {out.stat().st_size / 2**20:.2f} MiB")
+    if find_spec("onnxruntime") is None:
+        print("Not compared: onnxruntime is not installed.")
+        return
+    difference = _difference(model, out)
+    print(f"Largest difference to PyTorch on noise: {difference:.1e}")
+    if not difference <= MOST_DIFFERENCE:
+        raise _fail(ValueError(f"The difference is above {MOST_DIFFERENCE:g}."))
+
+
+# How far ONNX Runtime and PyTorch may be apart, as a share of the largest logit.
+MOST_DIFFERENCE = 1e-5
+
+
+def _difference(model, file: Path) -> float:
+    """Return how far logits of noise differ, as a share of the largest of them."""
+    import onnxruntime
+    import torch
+
+    from unet_edu.export import _example
+
+    torch.manual_seed(0)
+    x = torch.rand_like(_example(model))
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = model.eval()(x)
+    (logits,) = session.run(None, {"x": x.numpy()})
+    largest = float(expected.abs().max())
+    return float((torch.from_numpy(logits) - expected).abs().max()) / max(largest, 1)
 
 
 @app.command()
@@ -411,18 +666,6 @@ def _peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def _read_picture(file: Path, mode: str):
-    """Return a picture as floats in [0, 1], gray or colour; 16-bit gray is kept."""
-    import numpy as np
-    from PIL import Image
-
-    picture = Image.open(file)
-    if picture.mode.startswith("I"):
-        gray = np.asarray(picture, dtype=np.float32) / 65535
-        return gray if mode == "L" else np.stack([gray] * 3, axis=-1)
-    return np.asarray(picture.convert(mode), dtype=np.float32) / 255
-
-
 def _weights(run: Path) -> Path:
     """Return the weights of a run: the file itself, or the best of a folder."""
     file = run / "best.safetensors" if run.is_dir() else run
@@ -433,38 +676,12 @@ def _weights(run: Path) -> Path:
     return file
 
 
-def _on_best_device(model):
-    import torch
-
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _by_class(values: list[float], classes: tuple[str, ...]) -> str:
     """Write one value a class, and say of an absent class that it is absent."""
     parts = []
     for name, value in zip(classes, values, strict=True):
         parts.append(f"{name} {'absent' if value != value else format(value, '.3f')}")
     return ", ".join(parts)
-
-
-def _overlay(file: Path, picture, mask) -> None:
-    """Paint the border of every class but the first over the picture."""
-    import numpy as np
-    from PIL import Image, ImageColor
-
-    from unet_edu.plotting import CLASSES
-
-    colour = np.stack([picture] * 3, -1) if picture.ndim == 2 else picture.copy()
-    edge = np.zeros(mask.shape, bool)
-    edge[1:] |= mask[1:] != mask[:-1]
-    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
-    for value in np.unique(mask):
-        shade = ImageColor.getrgb(CLASSES[int(value) % len(CLASSES)])
-        if value:
-            inside = mask == value
-            colour[inside] = 0.65 * colour[inside] + 0.35 * np.array(shade) / 255
-            colour[inside & edge] = np.array(shade) / 255
-    Image.fromarray((colour * 255).astype(np.uint8)).save(file, format="PNG")
 
 
 if __name__ == "__main__":
