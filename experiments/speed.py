@@ -38,7 +38,7 @@ CONFIG = {
     "crop": 128,
     "batch_size": 8,
     "steps": 8,
-    "rounds": 2,
+    "rounds": 1,
     "threads": 1,
     "widths": [8, 16, 24],
     "depths": [2, 3, 4, 5],
@@ -318,7 +318,7 @@ def measure_inference(key, config, device):
             feed = {"x": x.cpu().numpy()}
             arms[name] = lambda session=session, feed=feed: session.run(None, feed)
         sizes = {f"{name}_bytes": os.path.getsize(file) for name, file in files.items()}
-    return timed(arms, config["rounds"], device) | sizes
+    return timed(arms, 10 * config["rounds"], device) | sizes
 
 
 def measure_tiles(key, config, device):
@@ -461,7 +461,7 @@ def measure_import(key, config, device):
     found = {}
     for name, code in [("torch", "import torch"), ("both", "import torch, unet_edu")]:
         times = []
-        for _ in range(config["rounds"]):
+        for _ in range(3 * config["rounds"]):
             start = time.perf_counter()
             subprocess.run([sys.executable, "-c", code], check=True)
             times.append(time.perf_counter() - start)

@@ -198,6 +198,62 @@ def test_an_interrupted_writing_leaves_the_old_file(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+# Eight bits.
+
+
+def images(n: int = 3) -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    return [torch.rand(1, 1, 64, 64) for _ in range(n)]
+
+
+@pytest.mark.parametrize("settings", [{}, {"bilinear": True}, {"norm": False}], ids=str)
+def test_eight_bits_are_a_third_and_nearly_right(tmp_path, settings):
+    torch.manual_seed(0)
+    model = lively(UNet(1, 2, base_channels=16, depth=2, padding=1, **settings)).eval()
+    floats = to_onnx(model, tmp_path / "net.onnx")
+    whole = export.to_int8(floats, tmp_path / "made" / "int8.onnx", images())
+    # Scales and the graph itself do not shrink.
+    assert whole.stat().st_size < 0.45 * floats.stat().st_size
+    x = images(1)[0]
+    with torch.no_grad():
+        expected = model(x)
+    given = run(whole, x)
+    assert not torch.equal(given, expected)
+    assert (given - expected).abs().mean() < 0.1 * expected.std()
+
+
+def test_eight_bits_give_the_same_bytes_again(tmp_path):
+    torch.manual_seed(0)
+    floats = to_onnx(
+        UNet(1, 2, base_channels=4, depth=1, padding=1), tmp_path / "a.onnx"
+    )
+    one, two = (
+        export.to_int8(floats, tmp_path / name, images()).read_bytes()
+        for name in ("b", "c")
+    )
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "error", "message"),
+    [
+        ("none.onnx", images(), FileNotFoundError, r"There is no file .*none\.onnx"),
+        ("net.onnx", [], ValueError, "Without images nobody knows"),
+    ],
+)
+def test_eight_bits_refuse(tmp_path, path, given, error, message):
+    to_onnx(UNet(1, 2, base_channels=2, depth=1, padding=1), tmp_path / "net.onnx")
+    with pytest.raises(error, match=message):
+        export.to_int8(tmp_path / path, tmp_path / "out.onnx", given)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_without_the_runtime_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="pip install onnx onnxruntime"):
+        export.to_int8(tmp_path / "a", tmp_path / "b", images())
+
+
 def test_importing_it_needs_no_onnx():
     assert "onnx" not in vars(export)
     assert not {"onnx", "onnxscript"} & set(vars(sys.modules["unet_edu.export"]))

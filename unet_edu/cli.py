@@ -27,6 +27,7 @@ class DataName(StrEnum):
 class Precision(StrEnum):
     """How numbers are stored while training."""
 
+    auto = "auto"
     no = "no"
     bf16 = "bf16"
 
@@ -135,8 +136,8 @@ def train(
         typer.Option("--set", help="A setting of the network, such as embed_dim=48."),
     ] = None,
     precision: Annotated[
-        Precision, typer.Option(help="Mixed precision.")
-    ] = Precision.no,
+        Precision, typer.Option(help="Mixed precision; auto: where it is fast.")
+    ] = Precision.auto,
     seed: Annotated[
         int, typer.Option(help="Fixes split, weights, pieces and order.")
     ] = 0,

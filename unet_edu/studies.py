@@ -310,9 +310,10 @@ class Result:
         """
         path = folder("results") / f"{name}.json"
         if not path.is_file():
+            study = name.split("-")[0].removesuffix("_cpu").removesuffix("_cuda")
             raise FileNotFoundError(
                 f"There is no {path.name} among the results. Make it with "
-                f"`unet-edu experiment {name.split('-')[0]}`."
+                f"`unet-edu experiment {study}`."
             )
         return cls(json.loads(path.read_text(encoding="utf-8")))
 
