@@ -123,20 +123,21 @@ def run(key, config, device, done):
 
 def measure_train(key, config, device):
     """Time steps of our network under ``fit`` and of plain loops, at one width."""
-    ours = unet(config, base_channels=key["width"])
+    # One each: `fit` leaves the weights of its network in another order.
+    ours, float32, plain = (unet(config, base_channels=key["width"]) for _ in range(3))
     basic, residual = monai_networks(config, key["width"])
     data = pieces(config)
     arms = {
         "fit": lambda: fitted(ours, data, config, device),
-        "fit_float32": lambda: fitted(ours, data, config, device, precision="no"),
-        "plain": lambda: plain_loop(ours, data, config, device),
+        "fit_float32": lambda: fitted(float32, data, config, device, precision="no"),
+        "plain": lambda: plain_loop(plain, data, config, device),
         "monai_basic": lambda: plain_loop(basic, data, config, device),
         "monai_unet": lambda: plain_loop(residual, data, config, device),
     }
     shape = (1, 1, config["crop"], config["crop"])
     counts = {
         f"{name}_mult_adds": ledger(net.cpu(), shape).mult_adds
-        for name, net in [("plain", ours), ("monai_basic", basic)]
+        for name, net in [("plain", plain), ("monai_basic", basic)]
     }
     return per_step(arms, config) | counts
 

@@ -7,6 +7,9 @@ blood. Three classes; in every picture each of them occurs. The files of a mask 
 Pictures 1 to 200 have a yellow ground, 201 to 300 a white one: two stains or two
 cameras. The splits take every fifth picture, so that each of them has both.
 
+Pictures 112 (train) and 139 (val) show the same cell, and so do 166 and 171 (both
+train). No picture of ``held_out`` has such a twin.
+
 Zheng et al. 2018 (Micron) made the images ("Dataset 1" of their repository) and
 publish them for download.
 """
