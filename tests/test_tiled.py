@@ -1,6 +1,5 @@
 """Prediction in tiles: every pixel, no seams, and no more memory than a few tiles."""
 
-import math
 import os
 import re
 import subprocess
@@ -84,10 +83,14 @@ def test_the_papers_network_answers_as_for_the_whole(size, depth, tile, overlap)
     torch.testing.assert_close(answer, whole, rtol=0, atol=1e-5)
 
 
-def starts(side: int, first: int, step: int, n: int, margin: int) -> list[int]:
+def starts(side, first, step, n, margin, grid) -> list[int]:
     """Return where the outputs of n pixels begin that cover a side and its margin."""
-    count = 1 + max(0, math.ceil((side + margin - first - n) / step))
-    return [first + i * step for i in range(count)]
+    found = [first]
+    while found[-1] + n < side + margin:
+        found.append(found[-1] + step)
+    # The last one ends where the side does, or at the next multiple of the grid.
+    too_far = max(0, found[-1] + n - side - margin) // grid * grid
+    return [*found[:-1], max(first, found[-1] - too_far)]
 
 
 @pytest.mark.parametrize("blend", ["gaussian", "constant"])
@@ -108,12 +111,13 @@ def test_far_from_every_edge_tiles_answer_as_the_whole(
     model, image = net(geometry, depth=depth, **settings), torch.rand(1, *side)
     sees = ledger(model, (1, 1, 256, 256)).stages[-1].receptive_field
     assert 10 < sees < 60
-    margin, step = overlap // 2, output - overlap
+    margin = 0 if geometry == "practical" else overlap // 2
+    step = output - overlap
     far = []
     for n in side:
         place = np.arange(n)
         ok = (place >= sees) & (place < n - sees)
-        for start in starts(n, -margin, step, output, margin):
+        for start in starts(n, -margin, step, output, margin, 2**depth):
             inside = (place >= start) & (place < start + output)
             near = (place - start < sees) | (start + output - 1 - place < sees)
             ok &= ~(inside & near)
@@ -127,6 +131,15 @@ def test_far_from_every_edge_tiles_answer_as_the_whole(
     assert difference[far].max() < 1e-5
     # Near the edges they cannot, or the test would show nothing.
     assert difference[~far].max() > 1e-4
+
+
+def test_at_the_border_a_padded_network_answers_as_for_the_whole():
+    model, image = net("practical"), torch.rand(1, 96, 112)
+    difference = tiled(model, image, 64, 16) - predict(model, image[None])[0]
+    corner = difference.abs().amax(0)[:24, :24]
+    assert corner.max() < 1e-5 < 1e-4 < difference.abs().max()
+    far = difference.abs().amax(0)[-24:, -24:]
+    assert far.max() < 1e-5
 
 
 # --- The same by hand: mirror the whole image, add up tiles and weights, divide.
@@ -143,7 +156,8 @@ def by_hand(model, image, tile, border, overlap, margin, blend) -> Tensor:
     total = torch.zeros(model.n_classes, height + 2 * tile, width + 2 * tile)
     weight = torch.zeros(height + 2 * tile, width + 2 * tile)
     rows, columns = (
-        starts(n, -margin, output - overlap, output, margin) for n in (height, width)
+        starts(n, -margin, output - overlap, output, margin, 4)
+        for n in (height, width)
     )
     for top, left in product(rows, columns):
         top, left = top + tile, left + tile
@@ -178,6 +192,7 @@ def test_tiles_are_blended_as_by_hand(
     geometry, tile, border, size, overlap, margin, blend
 ):
     model, image = net(geometry, 3), torch.rand(1, *size)
+    margin = 0 if geometry == "practical" else margin
     expected = by_hand(model, image, tile, border, overlap, margin, blend)
     for batch_size in (1, 3):
         answer = tiled(model, image, tile, overlap, blend=blend, batch_size=batch_size)
@@ -190,15 +205,14 @@ def test_tiles_are_blended_as_by_hand(
 @pytest.mark.parametrize(
     ("size", "n_tiles"),
     [
-        # Steps of 12 pixels and, but for the paper's, a margin of 4.
+        # Steps of 12 pixels, the last one shorter.
         ((2, 2), (1, 1)),
         ((5, 7), (1, 1)),
-        ((8, 8), (1, 1)),
-        ((9, 7), (2, 1)),
-        ((12, 12), (2, 2)),
-        ((47, 71), (5, 7)),
+        ((16, 17), (1, 2)),
+        ((28, 29), (2, 3)),
+        ((47, 71), (4, 6)),
         ((56, 80), (5, 7)),
-        ((57, 33), (6, 4)),
+        ((57, 33), (5, 3)),
     ],
     ids=str,
 )
@@ -263,7 +277,7 @@ def test_blending_removes_the_seams():
     whole = predict(model, image[None])[0]
     steps = {}
     for overlap, blend in [(0, "gaussian"), (16, "constant"), (16, "gaussian")]:
-        lefts = starts(260, -overlap // 2, 64 - overlap, 64, overlap // 2)
+        lefts = starts(260, 0, 64 - overlap, 64, 0, 4)
         # A tile begins and a tile ends; outside the image, nothing shows.
         edges = [e for left in lefts for e in (left, left + 64) if 0 < e < 260]
         difference = tiled(model, image, 64, overlap, blend=blend) - whole
@@ -519,13 +533,13 @@ def test_nothing_is_written_where_the_image_is_refused():
 def test_after_an_error_what_is_finished_stays():
     model, image = net("practical"), torch.rand(1, 40, 30)
     expected = tiled(model, image, 16, 4).numpy()
-    # Rows of tiles begin at -4, 8, 20 and 32: only the last one sees row 39.
+    # Rows of tiles begin at 0, 12 and 24: only the last one sees row 39.
     image[0, 39, 0] = torch.nan
     out = np.full((2, 40, 30), 7, np.float32)
     with pytest.raises(ValueError, match="NaN"):
         tiled(model, image, 16, 4, out=out)
-    assert np.array_equal(out[:, :32], expected[:, :32])
-    assert (out[:, 32:] == 7).all()
+    assert np.array_equal(out[:, :24], expected[:, :24])
+    assert (out[:, 24:] == 7).all()
 
 
 # --- The commands.
@@ -595,8 +609,8 @@ def test_benchmark_tiles_prints_its_peak():
     small = "benchmark-tiles --size 200 --tile 64 --base-channels 2"
     printed = run("-m", "unet_edu.cli", *small.split())
     assert "200x200 pixels" in printed
-    # Steps of 48 (an overlap of 8 is rounded up to 16), a margin of 16.
-    assert re.search(r"25 of 64x64", printed), printed
+    # Steps of 48: an overlap of 8 is rounded up to 16.
+    assert re.search(r"16 of 64x64", printed), printed
     peak = int(re.search(r"peak memory +(\d+) MiB", printed)[1])
     alone, ratio = re.search(r"alone +(\d+) MiB.* ([\d.]+) times", printed).groups()
     # Torch alone takes more than 50 MiB, and so small an image little more.

@@ -103,18 +103,20 @@ def predict_tiled(
     its height. Image and ``out`` may be ``numpy.memmap``, and then stay on disk: the
     system keeps of them in memory what it has room for. Tiles that reach beyond the
     image see its mirror image. They begin a multiple of 2^depth apart, so that each
-    pooling cuts the image where it would cut the whole one. The model's mode is
-    restored; its weights are laid out with channels innermost, as ``fit`` leaves them.
+    pooling cuts the image where it would cut the whole one; the last one is moved back
+    to where the image ends. The model's mode is restored; its weights are laid out with
+    channels innermost, as ``fit`` leaves them.
 
     - Unpadded, ``align="crop"``, transposed convolutions: a tile's output rests on true
       or mirrored pixels only. The outputs abut, and the answer is that of
       :func:`predict` at every pixel.
-    - All others see zeros around each tile (or, unpadded and bilinear, a repeated last
-      pixel), which changes the answer near its edges. So the outputs overlap and are
-      averaged, and the first and last tiles begin and end outside the image by half of
-      the overlap. What lies further from every tile's edge than the network sees is
-      what :func:`predict` gives; the rest differs, and so does the image's border,
-      where :func:`predict` shows a padded network zeros and not the mirror.
+    - Padded: the network sees zeros around each tile, which changes the answer near its
+      edges, so the outputs overlap and are averaged. What lies further from every edge
+      inside the image than the network sees is what :func:`predict` gives. (At the
+      image's own border both see zeros, if its sides are multiples of 2^depth.)
+    - Unpadded otherwise: zeros or a repeated last pixel inside the network have the
+      same effect. The first and last tiles begin and end outside the image by half of
+      the overlap.
 
     Shapes: (n_channels, H, W) to (max(n_classes, 2), H, W), or to class indices (H, W)
     if ``out`` is uint8.
@@ -162,7 +164,7 @@ def predict_tiled(
 
     rows = _plan(model, height, tile, overlap, blend)
     columns = _plan(model, width, tile, overlap, blend)
-    output, step = model.output_size(tile), _step(model, tile, overlap)
+    output = model.output_size(tile)
     band = torch.zeros(shape[0], output, width)
     was_training = model.training
     hide = not progress
@@ -170,12 +172,12 @@ def predict_tiled(
     prefer_channels_last(model)
     try:
         model.eval()
-        for row in rows:
+        for row, after in zip(rows, [*rows[1:], None], strict=True):
             _add_tiles(band, model, image, row, columns, tile, batch_size, bar)
             # The next row of tiles has a say in all that lies below its first pixel.
-            done = output if row is rows[-1] else step
+            done = output if after is None else after[1] - row[1]
             _write(target, band[:, :done], row[1])
-            band = F.pad(band[:, step:], (0, 0, 0, step))
+            band = F.pad(band[:, done:], (0, 0, 0, done))
     finally:
         bar.close()
         model.train(was_training)
@@ -208,27 +210,29 @@ def _plan(model: UNet, side: int, tile: int, overlap: int, blend: str) -> list[P
     """Place the tiles along one side so that the weights at each pixel sum to one."""
     output, step = model.output_size(tile), _step(model, tile, overlap)
     grid = 2**model.depth
-    margin = _up(overlap // 2, grid)
     border = (tile - output) // 2
-    # The tiles keep a multiple of 2^depth from where predict's poolings begin.
-    before = 0 if model.padding else _frame(model, side)[1]
-    write = -margin - (before - border) % grid
-    read = write - border
-    n = 1 + max(0, -(-(side + margin - write - output) // step))
+    if model.padding:
+        margin = write = 0
+    else:
+        margin = _up(overlap // 2, grid)
+        # The tiles keep a multiple of 2^depth from where predict's poolings begin.
+        write = -margin - (_frame(model, side)[1] - border) % grid
+    last = max(0, _up(side + margin - write - output, grid))
+    starts = [*range(0, last, step), last]
 
     window = _window(output, blend)
-    total = np.zeros((n - 1) * step + output)
-    for start in range(0, n * step, step):
+    total = np.zeros(last + output)
+    for start in starts:
         total[start : start + output] += window
     # The weight of a pixel is that of its row times that of its column, so it is
     # enough that each of the two sums to one.
     return [
         (
-            read + start,
+            write - border + start,
             write + start,
             torch.from_numpy(window / total[start : start + output]).float(),
         )
-        for start in range(0, n * step, step)
+        for start in starts
     ]
 
 
