@@ -1,5 +1,7 @@
 """A folder of pictures and masks: what is found in it, and what is said of it."""
 
+import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from PIL import Image
 from unet_edu.data import folder as folders
 from unet_edu.data import pictures
 from unet_edu.data.folder import Folder, check_unchanged, prepare, read_plan, scan
-from unet_edu.data.masks import Stored, Table, find_table
+from unet_edu.data.masks import Stored, Table, check_known, find_table
 from unet_edu.data.pairs import find_pairs, groups_of, pictures_in, split_groups
 from unet_edu.data.pictures import FolderError
 
@@ -171,7 +173,11 @@ ILL_LAYOUTS = {
     ),
     "other names": (
         "images/a.jpg masks/1.png",
-        ["No picture", "1 picture (images/a.jpg) and 1 mask (masks/1.png)"],
+        [
+            "No picture",
+            "1 picture (images/a.jpg) and 1 mask (masks/1.png)",
+            "1 in images/, 1 in masks/",
+        ],
     ),
     "nothing": ("notes.txt", ["holds no picture", "png, jpg"]),
 }
@@ -191,12 +197,61 @@ def test_ill_layouts(tmp_path, names, parts):
         ("*.png", None, "Patterns come in pairs"),
         ("*.png", "*_*.png", "the same number of stars"),
         ("a.png", "a_mask.png", "at least one"),
-        ("*.gif", "*_mask.png", "fits 0 files"),
+        ("a.*", "a_mask.*", "any ending, and no such star"),
+        ("*.gif", "*_mask.png", "no file fits '*.gif'. Patterns are relative"),
+        ("x/*", "y/*", "no file fits 'x/*' or 'y/*'"),
+        ("x/*", "y/*", "Files are, for example, a.png, a.tif, a_mask.png"),
+        ("*.tif", "a_*.png", "no two have the same text where the stars are"),
+        ("*.*", "*_mask.*", "'*.*' fits both a.png and a.tif"),
     ],
 )
 def test_ill_patterns(tmp_path, images, masks, part):
-    with pytest.raises(FolderError, match=part.replace("*", ".")):
-        find_pairs(touch(tmp_path, "a.png a_mask.png"), images, masks)
+    with pytest.raises(FolderError, match=re.escape(part)):
+        find_pairs(touch(tmp_path, "a.png a.tif a_mask.png"), images, masks)
+
+
+def test_a_pattern_for_any_ending(tmp_path):
+    touch(tmp_path, "in/1.jpg in/2.PNG out/1.tif out/2.png")
+    found = find_pairs(tmp_path, "in/*.*", "out/*.*")
+    assert [(p.image, p.mask) for p in found.pairs] == [
+        ("in/1.jpg", "out/1.tif"),
+        ("in/2.PNG", "out/2.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "fluor/1.jpg fluor/2.jpg truth/1.png truth/2.png",
+        "fluor/1.png fluor/2.tif truth/1.png truth/2.png",
+        "scan/s_1.tif scan/s_2.tif drawn_labels/o_1x.png drawn_labels/o_2x.png",
+        "p1/fl/a1.tif p1/truth/a1.tif p2/fl/a2.tif p2/truth/a2.tif",
+        "1.jpg 2.jpg 3.jpg truth/1.png truth/2.png truth/3.png",
+    ],
+    ids=["endings", "mixed endings", "affixes", "patients", "top"],
+)
+def test_two_unknown_folders_give_patterns_that_work(tmp_path, names):
+    with pytest.raises(FolderError) as error:
+        find_pairs(touch(tmp_path, names))
+    images, masks = re.search(
+        "Perhaps images='(.+?)', masks='(.+?)'", str(error.value)
+    ).groups()
+    found = find_pairs(tmp_path, images, masks)
+    assert len(found.pairs) == len(names.split()) // 2
+    assert not found.without_mask + found.without_image
+    assert all("truth" in p.mask or "labels" in p.mask for p in found.pairs)
+
+
+def test_files_that_are_not_read_are_said(tmp_path):
+    touch(tmp_path, "images/a.png images/b.gif notes.txt outlines.json c.GIF")
+    touch(tmp_path, "masks/a.png masks/classes.txt")
+    said = str(find_pairs(tmp_path))
+    assert "3 files of other kinds left out: .gif, .json." in said
+    assert "classes.txt in masks/ is not read: put it at the top of the folder" in said
+    touch(tmp_path, "classes.txt")
+    assert "is not read" not in str(find_pairs(tmp_path, "images/*", "masks/*"))
+    with pytest.raises(FolderError, match=r"no picture.* 1 file of other kinds.*gif"):
+        find_pairs(touch(tmp_path / "gifs", "a.gif"))
 
 
 def test_a_folder_that_is_none(tmp_path):
@@ -253,6 +308,36 @@ def test_groups(tmp_path, stems, expected, part):
     found, said = groups(tmp_path, beside(*stems))
     assert found == expected
     assert part in said
+
+
+@pytest.mark.parametrize(
+    ("stems", "expected"),
+    [
+        # specimen_date_number: the date is no specimen.
+        (
+            "plantA_0501_1 plantA_0501_2 plantA_0502_1 plantA_0502_2 plantB_0501_1 "
+            "plantB_0501_2 plantB_0503_1",
+            ["plantA"] * 4 + ["plantB"] * 3,
+        ),
+        ("a-x1-1 a-x1-2 a-x2-1 a-x2-2 b-x1-1 b-x1-2", ["a"] * 4 + ["b"] * 2),
+        ("a_x a_y b_x", ["a", "a", "b"]),
+        ("my_data/a_x my_data/a_y my_data/b_x", ["a", "a", "b"]),
+        ("a_1/1 a_1/2 a_2/1 b_1/1", ["a", "a", "a", "b"]),
+    ],
+)
+def test_groups_that_begin_alike_are_said(tmp_path, stems, expected):
+    found, said = groups(tmp_path, beside(*stems.split()))
+    assert f"{len(set(found))} groups have {len(set(expected))} beginnings" in said
+    assert f"such as {expected[0]}. " in said
+    pattern = re.search("--group '(.+)'", said)[1]
+    assert groups(tmp_path, beside(*stems.split()), pattern)[0] == expected
+
+
+@pytest.mark.parametrize(
+    "stems", ["img_1 img_2 img_3", "a_1 a_2 b_1 b_2 c_1 c_2", "_a_1 _a_2 _b_1 b", "a b"]
+)
+def test_groups_that_begin_each_its_own_way_are_not_doubted(tmp_path, stems):
+    assert "beginnings" not in groups(tmp_path, beside(*stems.split()))[1]
 
 
 def test_groups_by_hand(tmp_path):
@@ -347,6 +432,40 @@ def test_values_become_classes(values, expected, classes):
     assert "25.0 %" in str(table) or len(values) != 4
 
 
+@pytest.mark.parametrize(
+    ("values", "classes"), [([0, 254], 2), ([0, 85, 170, 255], 4), ([0, 1, 2, 3], 4)]
+)
+def test_few_values_are_classes(values, classes):
+    assert len(table_of(np.array(values))[0].classes) == classes
+
+
+def test_a_class_without_a_name_is_its_number():
+    assert "-> 1   " in str(table_of(np.array([0, 1, 2]))[0])
+
+
+def test_objects_that_are_numbered_are_doubted(tmp_path):
+    make(tmp_path, n=8)
+    for i in range(8):
+        save(tmp_path / f"masks/{i}.png", (gray(i) % (3 + i % 3)).astype(np.uint8))
+    said = warnings_of(tmp_path)
+    assert "objects were numbered one by one" in said
+    assert "--mask-above 0" in said
+    assert "numbered" not in warnings_of(tmp_path, mask_above=0)
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\n")
+    assert "numbered" not in warnings_of(tmp_path)
+
+
+def test_a_blurred_mask_among_clean_ones_is_explained():
+    table, _ = table_of(np.array([0, 255]))
+    stored = Stored("values", dict.fromkeys(range(0, 60), 3))
+    with pytest.raises(
+        FolderError, match=r"a.jpg holds 60 values, .*held 0, 255.*JPEG"
+    ):
+        check_known(table, stored, "a.jpg")
+    with pytest.raises(FolderError, match=r"a.png holds 7, not seen in training"):
+        check_known(table, Stored("values", {0: 1, 7: 1}), "a.png")
+
+
 def test_a_value_that_no_training_mask_had_is_named():
     table, _ = table_of(np.array([0, 255]))
     with pytest.raises(FolderError, match=r"holds 7, not seen.*Known are 0, 255"):
@@ -354,6 +473,8 @@ def test_a_value_that_no_training_mask_had_is_named():
 
 
 def test_names_of_classes():
+    four = np.array([0, 1, 254, 255])
+    assert table_of(four, names=list("abcd"))[0].values == {0: 0, 1: 1, 254: 2, 255: 3}
     assert table_of(np.array([0, 9]), names=["soil", "root"])[0].classes == (
         "soil",
         "root",
@@ -381,6 +502,12 @@ ILL_VALUES = {
         ["up to 2 and 255", "mask[mask == 255] = 0"],
     ),
     "instances": ([np.arange(60)], ["60 values, from 0 to 59", "--mask-above 0"]),
+    "a few near the ends": (
+        [np.array([0] * 60 + [1, 2] + [254] * 38)],
+        ["4 values: 0 (60 %), 1 (1 %), 2", "254 (38 %)", "classes.txt", "above 127"],
+    ),
+    "off by one": ([np.array([0, 0, 1, 254, 255])], ["4 values: 0 (40 %)"]),
+    "white off by one": ([np.array([0, 0, 254, 255])], ["254 (25 %)"]),
     "few instances": (
         [np.arange(5), np.arange(12), np.arange(8)],
         ["12 values", "its own number", "classes.txt"],
@@ -639,8 +766,8 @@ assert len(data) == 100
 for i in (0, 57, 99):
     x, y = data[i]
     assert x.shape == (1, 2000, 2000) and y.max() == 1
-mask, look = runs.predict_file(model, eye, folder / "tall.tif", folder / "out/tall")
-print(tifffile.memmap(mask, mode="r").shape)
+tall = runs.predict_file(model, eye, folder / "tall.tif", folder / "out/tall")
+print(tifffile.memmap(tall.mask, mode="r").shape)
 """
 
 
@@ -744,6 +871,17 @@ def test_one_corrupt_tiff_and_one_cut_jpeg(tmp_path):
     ]
 
 
+def test_a_damaged_tiff_is_said_once(tmp_path, caplog):
+    file = tmp_path / "a.tif"
+    file.write_bytes(b"II*\x00 and no more")
+    with caplog.at_level(logging.DEBUG, "tifffile"):
+        with pytest.raises(FolderError, match="damaged: no picture"):
+            pictures.read(file)
+        assert not caplog.records
+        tifffile.TiffFile(file).close()
+        assert caplog.records  # elsewhere it may say what it likes
+
+
 def test_on_error_is_stop_or_skip(tmp_path):
     with pytest.raises(ValueError, match="on_error must be one of stop, skip"):
         scan(find_pairs(make(tmp_path)), "ignore")
@@ -773,7 +911,11 @@ def warnings_of(folder: Path, **options) -> str:
 
 
 def test_no_warning_without_a_reason(tmp_path):
-    assert warnings_of(make(tmp_path)) == ""
+    assert warnings_of(make(tmp_path, n=10)) == ""
+
+
+def test_one_group_held_out_is_said(tmp_path):
+    assert "one group is held out" in warnings_of(make(tmp_path, n=6))
 
 
 def test_one_picture_in_two_groups_is_a_leak(tmp_path):
@@ -794,7 +936,19 @@ def test_one_picture_in_two_groups_is_a_leak(tmp_path):
 
 def test_twins_without_structure_are_told_by_their_bytes(tmp_path):
     make(tmp_path, image=lambda i: np.full((24, 32), 100 + 10 * (i // 2), np.uint8))
-    assert warnings_of(tmp_path).count("nearly the same picture") == 3
+    plan = prepare(tmp_path, progress=False)
+    assert len(folders.twins(plan.files)) == 3
+
+
+def test_only_twins_that_spoil_a_measurement_are_said_and_not_all(tmp_path):
+    make(tmp_path, n=10, image=lambda i: gray(0))
+    plan = prepare(tmp_path, progress=False)
+    said = "\n".join(plan.warnings)
+    assert "(train) and" in said
+    assert not re.search(r"\(train\) and \S+ \(train\)", said)
+    # 45 pairs, of which 15 are of the 6 that train.
+    assert said.count("in different groups") == 5
+    assert "and 25 more such pairs" in said
 
 
 def test_other_warnings(tmp_path):

@@ -218,6 +218,50 @@ def test_evaluate_another_folder(trained, tmp_path):
     assert_says(unet_edu("evaluate", run, other), "plant20_0_seg.png", "#090909")
 
 
+def test_evaluate_knows_what_it_was_trained_on(trained, leaves, tmp_path):
+    run, _ = trained
+    result = unet_edu("evaluate", run, leaves)
+    assert_works(result)
+    said = "12 of them trained on and 3 used to choose the epoch: this measures memory."
+    assert f"18 pictures of 6 groups, {said}" in result.stdout
+    assert "never trained on" not in result.stdout
+    assert "Warning: 15 of 18 pictures were used in training" in result.stderr
+    assert said in unet_edu("evaluate", run, "--split", "all").stdout
+    # Copies by other names are known by their bytes; here of one that chose the epoch.
+    other = draw_leaves(tmp_path / "new", plants=1, each=2, first=20)
+    files = json.loads((run / "dataset.json").read_text())["files"]
+    name = next(file["image"] for file in files if file["part"] == "val")
+    (other / "plant20_0.jpg").write_bytes((leaves / name).read_bytes())
+    result = unet_edu("evaluate", run, other)
+    assert "2 pictures of 2 groups, 1 of them used to choose the epoch" in result.stdout
+    assert "1 of 2 pictures were used in training" in result.stderr
+    assert "plant20_0.jpg" in result.stderr
+
+
+def test_evaluate_uses_the_patterns_of_training(leaves, tmp_path):
+    run, other = tmp_path / "run", draw_leaves(tmp_path / "new", plants=2, first=20)
+    patterns = ["--images", "*.jpg", "--masks", "*_seg.*", "--group", "^(.+)_"]
+    command = ["train", leaves, "--out", run, "--steps", 1, "--epochs", 1]
+    assert_works(unet_edu(*command, *SIZE.split(), *patterns))
+    record = json.loads((run / "dataset.json").read_text())
+    assert record["asked"] == dict(
+        zip(("images", "masks", "group"), patterns[1::2], strict=True)
+    )
+    # By their names alone two plants would be no groups.
+    assert "6 pictures of 2 groups" in unet_edu("evaluate", run, other).stdout
+    result = unet_edu("evaluate", run, other, "--group", ".+")
+    assert "6 pictures of 6 groups" in result.stdout
+    for file in other.glob("*_seg.png"):
+        file.rename(other / file.name.replace("_seg", "_mask"))
+    wrong = unet_edu("evaluate", run, other)
+    assert_says(wrong, "no file fits '*_seg.*'", "As in the training --images '*.jpg'")
+    assert_works(unet_edu("evaluate", run, other, "--masks", "*_mask.png"))
+    # A run of before, whose record says nothing of patterns.
+    del record["asked"]
+    write_json(run / "dataset.json", record)
+    assert "6 pictures of 6 groups" in unet_edu("evaluate", run, other).stdout
+
+
 def test_evaluate_names_files_that_changed(trained, leaves, tmp_path):
     run, _ = trained
     record = json.loads((run / "dataset.json").read_text())
@@ -300,6 +344,7 @@ def test_check_looks_and_does_not_train(leaves, tmp_path):
     result = unet_edu("train", leaves, "--out", tmp_path / "run", "--check")
     assert_works(result)
     assert "Look at it before you train" in result.stdout
+    assert "Warning: one group is held out, plant" in result.stdout
     names = {file.name for file in (tmp_path / "run").iterdir()}
     assert names == {"sanity.html", "dataset.json"}
 
@@ -349,6 +394,8 @@ def test_pictures_smaller_than_the_pieces(leaves, tmp_path):
         (["train", "FOLDER", "--masks", "*"], ["give both"]),
         (["train", "FOLDER", "--mask-above", "3"], ["these masks are colours"]),
         (["train", "NOWHERE"], ["There is no folder"]),
+        # Refused before the folder is read.
+        (["train", "NOWHERE", "--epochs", "0"], ["epochs", ">= 1", "got 0"]),
     ],
 )
 def test_ill_commands(leaves, tmp_path, arguments, parts):
@@ -356,6 +403,14 @@ def test_ill_commands(leaves, tmp_path, arguments, parts):
     arguments = [names.get(one, one) for one in arguments]
     assert_says(unet_edu(*arguments, "--out", tmp_path / "run"), *parts)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("inside", ["", "runs/1"])
+def test_a_run_does_not_lie_among_the_pictures(leaves, inside):
+    before = sorted(leaves.rglob("*"))
+    result = unet_edu("train", leaves, "--out", leaves / inside)
+    assert_says(result, "lies in the folder of pictures", "outside of it")
+    assert sorted(leaves.rglob("*")) == before
 
 
 def network(tmp_path: Path, channels: int = 1) -> Path:
@@ -406,6 +461,63 @@ def test_predict_another_type_of_number(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", np.zeros((40, 40), np.int8))
     result = unet_edu("predict", network(tmp_path), tmp_path / "x.tif", "-o", tmp_path)
     assert_says(result, "x.tif", "int8", "uint8 and uint16")
+
+
+def test_predict_says_what_it_replaces(tmp_path):
+    picture = tmp_path / "x.png"
+    Image.new("L", (40, 40)).save(picture)
+    command = ["predict", network(tmp_path), picture, "-o", tmp_path]
+    assert "(replaced)" not in unet_edu(*command).stdout
+    assert "x-mask.png, x-overlay.png (replaced)" in unet_edu(*command).stdout
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        (1, "2 pictures in colour turned gray: the network takes gray."),
+        (3, "1 gray picture given three equal channels: the network takes colour."),
+    ],
+)
+def test_predict_says_what_it_does_to_colours(tmp_path, channels, said):
+    source = tmp_path / "new"
+    source.mkdir()
+    for i, colour in enumerate([(9, 9, 9), (9, 99, 9), (99, 9, 9)]):
+        Image.new("RGB", (40, 40), colour).save(source / f"{i}.png")
+    Image.new("L", (40, 40)).save(source / "gray.png")
+    net = network(tmp_path, channels)
+    result = unet_edu("predict", net, source, "-o", tmp_path / "out")
+    assert_works(result)
+    # Gray that is stored as colour loses nothing.
+    assert result.stdout.count(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "brightness", "warned"),
+    [
+        ("uint16", (300, 900), False),
+        ("uint16", (3000, 9000), True),
+        ("uint16", (0, 9), True),
+        ("uint8", (0, 255), False),
+    ],
+)
+def test_predict_warns_of_another_brightness(tmp_path, kind, brightness, warned):
+    rng = np.random.default_rng(0)
+    folder, run = tmp_path / "data", tmp_path / "run"
+    folder.mkdir()
+    for i in range(4):
+        array = rng.integers(200, 1000, (40, 40), dtype=np.uint16)
+        tifffile.imwrite(folder / f"{i}.tif", array)
+        Image.fromarray(np.eye(40, dtype=np.uint8)).save(folder / f"{i}_mask.png")
+    plan = prepare(folder, progress=False)
+    plan.scaling["uint8"] = [0.0, 255.0]
+    runs.begin(run, plan)
+    network(tmp_path).rename(run / "best.safetensors")
+    array = rng.integers(*brightness, (40, 40)).astype(kind)
+    tifffile.imwrite(tmp_path / "x.tif", array)
+    result = unet_edu("predict", run, tmp_path / "x.tif", "-o", tmp_path)
+    assert_works(result)
+    said = "x.tif: its brightness lies outside what was seen in training"
+    assert (said in result.stderr) == warned
 
 
 def test_values_need_a_folder(tmp_path):

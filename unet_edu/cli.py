@@ -43,10 +43,17 @@ RunFolder = Annotated[
     Path, typer.Argument(help="Folder that `train` wrote, or weights.")
 ]
 Images = Annotated[
-    str | None, typer.Option(help="Which files are pictures, such as '*.jpg'.")
+    str | None,
+    typer.Option(
+        help="Which files are pictures, such as '*.jpg'; a star stops at a slash, .* "
+        "at the end is any ending."
+    ),
 ]
 Masks = Annotated[
-    str | None, typer.Option(help="Which files are masks, such as '*_mask.png'.")
+    str | None,
+    typer.Option(
+        help="Which files are masks, such as '*_mask.png': the stars are the same text."
+    ),
 ]
 Group = Annotated[
     str | None,
@@ -61,6 +68,10 @@ def _fail(error: Exception) -> typer.Exit:
     """Print an expected error as one sentence and leave with status 1."""
     typer.secho(f"Error: {error}", err=True, fg=typer.colors.RED)
     return typer.Exit(1)
+
+
+def _warn(text: str) -> None:
+    typer.secho(text, err=True, fg=typer.colors.YELLOW)
 
 
 @app.command()
@@ -177,6 +188,8 @@ def train(
             ("crop", crop),
         ]:
             check_at_least(name, value, 1)
+        if epochs is not None:
+            check_at_least("epochs", epochs, 1)
         plan = None
         if folder is not None:
             plan = _plan(folder, data, out, seed, resume, of_folder)
@@ -236,6 +249,11 @@ def _plan(
 
     if data is not None:
         raise ValueError(f"Give a folder or --data, not both: got {folder} and {data}.")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(
+            f"--out {out} lies in the folder of pictures, {folder}: pictures and what "
+            "comes of them shall not mix. Choose a folder outside of it."
+        )
     plan = prepare(folder, seed=seed, progress=runs.is_main(), **of_folder)
     runs.begin(out, plan, resume)
     _say(str(plan), f"Look at it before you train: {out / runs.SANITY}")
@@ -364,7 +382,10 @@ def evaluate(
             )
         plan = runs.evaluation_plan(run, folder, **options)
         model = runs.on_best_device(load_model(weights))
-        part = split if folder is None else "held_out"
+        part = split if folder is None else "all"
+        if folder is not None:
+            for warning in plan.warnings:
+                _warn(f"Warning: {warning}")
         result = runs.measure(model, plan, plan.part(part))
         name = part if folder is None else folder.resolve().name
         _write_result(result, plan, weights.with_name(f"evaluation-{name}.json"))
@@ -467,7 +488,7 @@ def _predict_all(model, eye, jobs: list, out: Path, skip: bool, how: dict) -> No
 
     from unet_edu import runs
 
-    skipped = []
+    skipped, other = [], []
     for file, name in tqdm(jobs, "predicting", disable=len(jobs) < 2, leave=False):
         try:
             written = runs.predict_file(model, eye, file, out / name, **how)
@@ -478,13 +499,35 @@ def _predict_all(model, eye, jobs: list, out: Path, skip: bool, how: dict) -> No
             if not skip:
                 raise _fail(ValueError(skipped[0])) from None
             continue
-        tqdm.write(f"{file} -> {', '.join(path.name for path in written)}")
+        names = f"{written.mask.name}, {written.overlay.name}"
+        tqdm.write(f"{file} -> {names}{' (replaced)' * written.replaced}")
+        if written.warning:
+            _warn(f"Warning: {file}: {written.warning}.")
+        if written.channels:
+            other.append(written.channels)
+    if other:
+        gray = other.count(1)
+        print(_said_of_channels(gray, len(other) - gray))
     if skipped:
         lines = "".join(f"\n  {line}" for line in skipped)
         said = f"Skipped: {len(skipped)} of {len(jobs)} pictures.{lines}"
         if len(skipped) == len(jobs):
             raise _fail(ValueError(said))
-        typer.secho(said, err=True, fg=typer.colors.YELLOW)
+        _warn(said)
+
+
+def _said_of_channels(gray: int, colour: int) -> str:
+    """Say how many pictures had not the channels of the network."""
+    from unet_edu.runs import counted
+
+    if gray:
+        return (
+            f"{counted(gray, 'gray picture')} given three equal channels: the network "
+            "takes colour."
+        )
+    return (
+        f"{counted(colour, 'picture')} in colour turned gray: the network takes gray."
+    )
 
 
 @app.command()

@@ -177,7 +177,8 @@ def predict_tiled(
             # The next row of tiles has a say in all that lies below its first pixel.
             done = output if after is None else after[1] - row[1]
             _write(target, band[:, :done], row[1])
-            band = F.pad(band[:, done:], (0, 0, 0, done))
+            band[:, : output - done] = band[:, done:].clone()
+            band[:, output - done :] = 0
     finally:
         bar.close()
         model.train(was_training)

@@ -394,7 +394,9 @@ def _case(title: str, image: Tensor, mask: Tensor, predicted: Tensor) -> str:
     """Show a picture alone, with both borders, and with what is wrong."""
     picture, truth, found = small(image, mask, predicted)
     both = outlined(outlined(picture, truth, TRUTH), found, PREDICTED)
-    t, p, wrong = np.asarray(truth), np.asarray(found), np.array(picture)
+    t, p = np.asarray(truth), np.asarray(found)
+    # Gray and pale, so that colours of errors are not lost among those of the picture.
+    wrong = np.array(picture.convert("L").convert("RGB")) // 2 + 127
     for where, colour in [((t > 0) & (p != t), MISSED), ((t == 0) & (p > 0), INVENTED)]:
         wrong[where] = ImageColor.getrgb(colour)
     share = float((mask != predicted).float().mean())

@@ -175,8 +175,8 @@ def measure(
         )
     groups = [file.group for file in files]
     return {
-        "summary": _summary(by_file.sum(0), plan, len(files), len(set(groups))),
-        "conditions": _conditions(len(files), len(set(groups))),
+        "summary": _summary(by_file.sum(0), plan, files),
+        "conditions": _conditions(files),
         "classes": _class_rows(by_file, groups, plan, np.array(boundaries)),
         "pictures": [
             {
@@ -207,7 +207,8 @@ def _nan_to_none(values: list[float]) -> list[float | None]:
     return [None if np.isnan(v) else v for v in values]
 
 
-def _conditions(n_files: int, n_groups: int) -> str:
+def _conditions(files: Sequence[File]) -> str:
+    n_groups = len({file.group for file in files})
     if n_groups == 1:
         interval = "They are one group, which gives no interval."
     else:
@@ -217,15 +218,33 @@ def _conditions(n_files: int, n_groups: int) -> str:
         )
         if n_groups < 10:
             interval += " With so few groups they are too narrow."
-    of = f"{counted(n_files, 'picture')} of {counted(n_groups, 'group')}"
-    return f"{of}, never trained on. {interval}"
+    return f"{_of(files)}, {_seen(files) or 'never trained on'}. {interval}"
 
 
-def _summary(confusion: Tensor, plan: Plan, n_files: int, n_groups: int) -> str:
+def _of(files: Sequence[File]) -> str:
+    groups = {file.group for file in files}
+    return f"{counted(len(files), 'picture')} of {counted(len(groups), 'group')}"
+
+
+def _seen(files: Sequence[File]) -> str:
+    """Say how many pictures training has used, and what that makes of the result."""
+    trained, chose = (
+        sum(file.part == part for file in files) for part in ("train", "val")
+    )
+    if trained:
+        also = f" and {chose} used to choose the epoch" if chose else ""
+        return f"{trained} of them trained on{also}: this measures memory"
+    if chose:
+        return f"{chose} of them used to choose the epoch: this flatters"
+    return ""
+
+
+def _summary(confusion: Tensor, plan: Plan, files: Sequence[File]) -> str:
     iou = metrics.iou(confusion)
+    seen = _seen(files)
+    kept = f", {seen}," if seen else " that were kept back,"
     return (
-        f"On {counted(n_files, 'picture')} of {counted(n_groups, 'group')} that were "
-        f"kept back, the mean IoU of {listed(plan.table.classes[1:])} is "
+        f"On {_of(files)}{kept} the mean IoU of {listed(plan.table.classes[1:])} is "
         f"{metrics.mean_over_present(iou[1:]):.3f}."
     )
 
@@ -309,7 +328,9 @@ def evaluation_plan(
 ) -> Plan:
     """Return what a run is to be evaluated on, translated as in its training.
 
-    Without a folder what was kept back, each file unchanged; with one all its pairs.
+    Without a folder what was kept back, each file unchanged; with one all its pairs,
+    by the patterns of the training where none are given. A picture that training used,
+    by its bytes, keeps its part, and is warned of.
 
     Raises FolderError for files that changed, or values that training never saw.
     """
@@ -317,7 +338,20 @@ def evaluation_plan(
     if folder is None:
         data_folder.check_unchanged(known, known.part("held_out"))
         return known
-    found = find_pairs(folder, images, masks)
+    given = {"images": images, "masks": masks, "group": group}
+    ours = known.asked | {name: v for name, v in given.items() if v is not None}
+    try:
+        found = find_pairs(folder, ours.get("images"), ours.get("masks"))
+        groups_of(found.pairs, ours.get("group"))
+    except FolderError as error:
+        names = [name for name, v in ours.items() if v is not None and v != given[name]]
+        if not names:
+            raise
+        taken = ", ".join(f"--{name} {ours[name]!r}" for name in names)
+        raise FolderError(
+            f"{error} As in the training {taken} was used: give another if this folder "
+            "is named otherwise."
+        ) from None
     pairs, facts, skipped = data_folder.scan(found, on_error)
     for pair, one in zip(pairs, facts, strict=True):
         data_masks.check_known(known.table, one.stored, pair.mask)
@@ -325,10 +359,21 @@ def evaluation_plan(
             pictures.range_of(np.dtype(one.dtype), known.scaling)
         except FolderError as error:
             raise FolderError(f"{pair.image}: {error}") from None
-    groups, said = groups_of(pairs, group)
+    groups, said = groups_of(pairs, ours.get("group"))
+    # Of two that are equal the one that trained counts: it is the last written.
+    part_of = {
+        file.facts.sha256[0]: part
+        for part in ("held_out", "val", "train")
+        for file in known.part(part)
+    }
     files = [
-        File(pair, name, one, "held_out")
+        File(pair, name, one, part_of.get(one.sha256[0], "held_out"))
         for pair, name, one in zip(pairs, groups, facts, strict=True)
+    ]
+    used = [file.pair.image for file in files if file.part != "held_out"]
+    warnings = [
+        f"{len(used)} of {counted(len(files), 'picture')} were used in training, byte "
+        f"for byte: {listed(used)}"
     ]
     return Plan(
         folder,
@@ -337,11 +382,27 @@ def evaluation_plan(
         known.scaling,
         known.channels,
         said=[str(found), said],
+        warnings=warnings if used else [],
         skipped=skipped,
+        asked=ours,
     )
 
 
 # --- Prediction.
+
+
+class Written(NamedTuple):
+    """What became of a picture: its files, and what should be said of it.
+
+    ``channels`` is how many the picture had where the network takes another number,
+    else None; ``warning`` is empty where there is none.
+    """
+
+    mask: Path
+    overlay: Path
+    replaced: bool
+    channels: int | None
+    warning: str
 
 
 class Eye(NamedTuple):
@@ -398,45 +459,75 @@ def predict_file(
     tile: int | None = None,
     overlap: int | None = None,
     values: bool = False,
-) -> list[Path]:
+) -> Written:
     """Write the mask of a picture file, and a picture to look at.
 
     A mask is a PNG of class indices, or with ``values`` of what the masks of training
     stored; of a TIFF with several pages, or a large one, a TIFF. What is large is
     predicted tile by tile and never whole in memory.
 
-    Returns what was written. Raises OSError or ValueError if the file cannot be used
-    or the disk is full. Derived in chapter 22.
+    Returns what was written, and what to say of it. Raises OSError or ValueError if the
+    file cannot be used or the disk is full. Derived in chapter 22.
     """
     picture = pictures.read(file)
     pages, height, width, _ = picture.values.shape
     pictures.range_of(picture.values.dtype, eye.scaling)
     table = eye.table if values else None
     look = target.with_name(f"{target.name}-overlay.png")
-    shown = pages // 2
+    # The page to look at, made small.
+    shown, step = pages // 2, -(-max(height, width) // LARGE)
+    kept = []
 
     def segment(page: int) -> np.ndarray:
-        return _segment(model, eye, picture.values[page], tile, overlap)
+        mask = _segment(model, eye, picture.values[page], tile, overlap)
+        if page == shown:
+            kept.append(np.array(mask[::step, ::step]))
+        return mask
 
-    if pages == 1 and max(height, width) <= LARGE:
-        mask = segment(0)
-        labels = target.with_name(f"{target.name}-mask.png")
-        image = _as_image(mask, table)
+    small = pages == 1 and max(height, width) <= LARGE
+    labels = target.with_name(f"{target.name}-mask.{'png' if small else 'tif'}")
+    replaced = labels.exists()
+    if small:
+        image = _as_image(segment(0), table)
         write_atomically(labels, lambda f: image.save(f, format="PNG"))
     else:
-        labels = target.with_name(f"{target.name}-mask.tif")
         write_atomically(
             labels, lambda f: _write_tiff(f, (pages, height, width), segment, table)
         )
-        mask = None
-    step = -(-max(height, width) // LARGE)
-    if mask is None:
-        # Class indices of the page to look at, small: predicted again, not kept.
-        mask = _page_of(labels, shown, step, table)
     part = picture.values[shown][::step, ::step]
     seen = pictures.scaled(pictures.to_channels(part, model.n_channels), eye.scaling)
-    write_atomically(look, lambda f: _overlay(f, seen, np.asarray(mask)))
-    return [labels, look]
+    write_atomically(look, lambda f: _overlay(f, seen, kept[0]))
+    return Written(
+        labels,
+        look,
+        replaced,
+        _other_channels(picture.values, model.n_channels),
+        _outside(part, eye),
+    )
+
+
+def _other_channels(values: np.ndarray, n: int) -> int | None:
+    """Return how many channels a picture has, if a network of ``n`` loses or adds some.
+
+    Gray stored as colour loses nothing.
+    """
+    channels = values.shape[-1]
+    if channels == n or (channels == 3 and not data_folder.has_colour(values)):
+        return None
+    return channels
+
+
+def _outside(values: np.ndarray, eye: Eye) -> str:
+    """Return a warning if most of a picture would be plain black or plain white."""
+    low, high = pictures.range_of(values.dtype, eye.scaling)
+    if values.dtype == np.uint8 or np.mean((values < low) | (values > high)) <= 0.5:
+        return ""
+    known = "was seen in training" if eye.table else "the network takes"
+    return (
+        f"its brightness lies outside what {known}: it reaches from "
+        f"{values.min():g} to {values.max():g}, there from {low:g} to {high:g}. The "
+        "mask may be worth nothing"
+    )
 
 
 def _segment(
@@ -452,7 +543,8 @@ def _segment(
     image = _for_tiles(model.n_channels, eye, page)
     room = pictures.temporary if large else np.empty
     mask = room((height, width), np.uint8)
-    predict_tiled(model, image, tile or TILE, overlap, out=mask, progress=large)
+    tile = TILE if tile is None else tile
+    predict_tiled(model, image, tile, overlap, out=mask, progress=large)
     return mask
 
 
@@ -514,14 +606,6 @@ def _write_tiff(
                 rows if table is None else table.to_values(rows)
             )
     out.flush()
-
-
-def _page_of(file: Path, page: int, step: int, table: Table | None) -> np.ndarray:
-    """Read a page of masks just written, every ``step``-th pixel, as class indices."""
-    stored = pictures.read(file, mask=True).values[page][::step, ::step]
-    if table is None:
-        return np.asarray(stored[..., 0])
-    return table.to_classes(stored).astype(np.uint8)
 
 
 def _overlay(file: Path, picture: np.ndarray, mask: np.ndarray) -> None:

@@ -35,6 +35,9 @@ from unet_edu.data.pairs import (
 )
 from unet_edu.data.pictures import FolderError
 
+# Warnings about two pictures that are nearly the same; the others are counted.
+MOST_TWINS = 5
+
 
 @dataclass
 class Facts:
@@ -89,7 +92,7 @@ def _facts(folder: Path, pair: Pair) -> Facts:
     return Facts(
         size=(height, width),
         pages=pages,
-        colour=_has_colour(image.values),
+        colour=has_colour(image.values),
         dtype=image.values.dtype.name,
         sample=sample,
         thumb=thumb,
@@ -122,7 +125,8 @@ def _check_sizes(pair: Pair, image: pictures.Picture, mask: pictures.Picture) ->
         )
 
 
-def _has_colour(values: np.ndarray) -> bool:
+def has_colour(values: np.ndarray) -> bool:
+    """Say whether the channels of (pages, H, W, channels) differ anywhere."""
     if values.shape[-1] == 1:
         return False
     return any(
@@ -153,7 +157,10 @@ def _sha256(file: Path) -> str:
 
 @dataclass
 class Plan:
-    """Files, split, classes and scaling of a folder: all that a run rests on."""
+    """Files, split, classes and scaling of a folder: all that a run rests on.
+
+    ``asked`` holds the patterns for images, masks and groups that were given, or None.
+    """
 
     folder: Path
     files: list[File]
@@ -164,6 +171,7 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     seed: int = 0
+    asked: dict[str, str | None] = field(default_factory=dict)
 
     def part(self, name: str) -> list[File]:
         """Return the files of ``"train"``, ``"val"``, ``"held_out"``, or ``"all"``."""
@@ -183,6 +191,7 @@ class Plan:
         return {
             "folder": str(self.folder.resolve()),
             "seed": self.seed,
+            "asked": self.asked,
             "channels": self.channels,
             "scaling": self.scaling,
             "table": self.table.to_json(),
@@ -305,6 +314,7 @@ def prepare(
         channels=3 if coloured else 1,
         skipped=skipped,
         seed=seed,
+        asked={"images": images, "masks": masks, "group": group},
     )
     plan.said = [
         str(found),
@@ -406,10 +416,27 @@ def _warnings(plan: Plan) -> list[str]:
         warnings.append(
             f"{counted(len(empty), 'mask')} all of background: {listed(empty)}"
         )
-    for one, other in twins(plan.files):
+    # Two that both train spoil no measurement.
+    near = [two for two in twins(plan.files) if {f.part for f in two} != {"train"}]
+    for one, other in near[:MOST_TWINS]:
         warnings.append(
             f"{one.pair.image} ({one.part}) and {other.pair.image} ({other.part}) are "
             "nearly the same picture but in different groups"
+        )
+    if len(near) > MOST_TWINS:
+        more = len(near) - MOST_TWINS
+        warnings.append(f"and {more} more such pairs of nearly the same picture")
+    kept_back = {file.group for file in plan.part("held_out")}
+    if len(kept_back) == 1:
+        warnings.append(
+            f"one group is held out, {listed(kept_back)}: its numbers will have no "
+            "interval"
+        )
+    if _looks_numbered(plan):
+        warnings.append(
+            "the masks look as if objects were numbered one by one, and not by class: "
+            "--mask-above 0 makes them one class. If they are classes, list their "
+            "names in classes.txt"
         )
     sizes = [file.facts.size for file in plan.files]
     sides = [min(size) for size in sizes]
@@ -419,6 +446,15 @@ def _warnings(plan: Plan) -> list[str]:
             "If objects vary as much, bring the pictures to one scale"
         )
     return warnings
+
+
+def _looks_numbered(plan: Plan) -> bool:
+    """Say whether few values without names count up, to another end in other masks."""
+    table = plan.table
+    if len(table.values) < 3 or table.threshold is not None or table.classes[0] != "0":
+        return False
+    # An empty mask says nothing: any class may be absent.
+    return len(masks_.last_numbers(f.facts.stored for f in plan.files) - {0}) > 1
 
 
 def _is_background(plan: Plan, file: File) -> bool:
@@ -571,6 +607,7 @@ def read_plan(file: Path) -> Plan:
             record["warnings"],
             record["skipped"],
             record["seed"],
+            record.get("asked", {}),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise FolderError(f"{file} is damaged: {_reason(error)}.") from None

@@ -13,6 +13,10 @@ from unet_edu.data.pairs import listed
 from unet_edu.data.pictures import FolderError
 
 MOST_CLASSES = 32
+# A blurred border has more values than this.
+FEW = 10
+# What compression may add to 0, or take from 255.
+NEAR = 32
 
 
 class Stored(NamedTuple):
@@ -105,9 +109,9 @@ class Table:
             if self.threshold is not None:
                 stored = f"{'above' if index else 'up to'} {self.threshold:g}"
             share = f"{100 * self.shares.get(value, 0):.1f} %"
-            lines.append(
-                f"  {stored:>14} -> {index} {self.classes[index]:12} {share:>7}"
-            )
+            name = self.classes[index]
+            name = "" if name == str(index) else name
+            lines.append(f"  {stored:>14} -> {index} {name:12} {share:>7}")
         return "\n".join(lines)
 
     def to_classes(
@@ -210,12 +214,17 @@ def find_table(
         ]
     if kind != "colours":
         _check_ignore(values)
-    if kind == "values" and _fringed(total):
-        said = (
-            f"the masks hold {len(values)} values, nearly all close to 0 or to 255: "
-            "compression or smoothing blurred their borders. Above 127 is taken as 255"
-        )
-        return _thresholded(total, 127, names), [said]
+    named = names is not None and len(values) <= len(names)
+    if kind == "values" and not named and _at_the_ends(total):
+        if len(values) <= FEW:
+            _check_apart(total)
+        else:
+            said = (
+                f"the masks hold {len(values)} values, nearly all close to 0 or to "
+                "255: compression or smoothing blurred their borders. Above 127 is "
+                "taken as 255"
+            )
+            return _thresholded(total, 127, names), [said]
     _check_values(stored, kind, values, names)
     order = _class_order(kind, values, total, names)
     shares = {value: total[value] / pixels for value in order}
@@ -254,15 +263,29 @@ def as_kind(one: Stored, kind: str) -> dict[int, int]:
     return counts
 
 
-def _fringed(total: Counter) -> bool:
-    """Say whether masks of 0 and 255 were blurred, as JPEG does to a border."""
-    if len(total) < 4 or min(total) < 0 or max(total) > 255:
+def _at_the_ends(total: Counter) -> bool:
+    """Say whether nearly all pixels are close to 0 or to 255, and some to each."""
+    if min(total) < 0 or max(total) > 255:
         return False
     pixels = sum(total.values())
-    low = sum(n for value, n in total.items() if value <= 32)
-    high = sum(n for value, n in total.items() if value >= 223)
+    low = sum(n for value, n in total.items() if value <= NEAR)
+    high = sum(n for value, n in total.items() if value >= 255 - NEAR)
     between = pixels - low - high
     return low + high > 0.85 * pixels and low > 0 and high > between
+
+
+def _check_apart(total: Counter) -> None:
+    """Raise FolderError if few values crowd at 0 and 255: classes, or off by one."""
+    if sum(not NEAR < value < 255 - NEAR for value in total) <= 2:
+        return
+    pixels = sum(total.values())
+    found = [f"{v} ({100 * total[v] / pixels:.2g} %)" for v in sorted(total)]
+    raise FolderError(
+        f"The masks hold {len(total)} values: {listed(found, FEW)}. Some differ so "
+        "little that they may be classes or mistakes. If each is a class, list their "
+        "names in classes.txt, one a line. If there are only object and background, "
+        "--mask-above 127 takes what is above 127 as the object."
+    )
 
 
 def _thresholded(total: Counter, above: float, names: Sequence[str] | None) -> Table:
@@ -305,7 +328,10 @@ def _check_values(
         return
     if names is not None and len(values) <= len(names):
         return
-    if len(values) > MOST_CLASSES or _looks_like_instances(stored, values):
+    # Three different last numbers: two could be classes of which one is rare.
+    last = last_numbers(stored.values())
+    numbered = len(values) > 8 and len(last) >= min(3, len(stored))
+    if len(values) > MOST_CLASSES or numbered:
         raise FolderError(
             f"The masks hold {len(values)} values, from {values[0]} to {values[-1]}, "
             "as if each object had its own number. This learns classes: with "
@@ -314,17 +340,18 @@ def _check_values(
         )
 
 
-def _looks_like_instances(stored: dict[str, Stored], values: list[int]) -> bool:
-    """Say whether each mask numbers its objects from 1 to its last, without a gap."""
-    if len(values) <= 8 or values[0] < 0:
-        return False
-    last = []
-    for one in stored.values():
+def last_numbers(stored: Iterable[Stored]) -> set[int]:
+    """Return the highest values of masks that each hold 1, 2, 3 and so on, no gap.
+
+    Of masks that do not, nothing. Several different ones look like numbered objects.
+    """
+    last = set()
+    for one in stored:
         found = sorted(set(one.counts) - {0})
         if found != list(range(1, len(found) + 1)):
-            return False
-        last.append(len(found))
-    return len(set(last)) >= min(3, len(last))
+            return set()
+        last.add(len(found))
+    return last
 
 
 def check_known(table: Table, stored: Stored, name: str) -> None:
@@ -332,6 +359,14 @@ def check_known(table: Table, stored: Stored, name: str) -> None:
     if table.threshold is not None:
         return
     new = [v for v in as_kind(stored, table.kind) if v not in table.values]
+    if len(new) > FEW:
+        raise FolderError(
+            f"{name} holds {len(stored.counts)} values, such as "
+            f"{listed(map(table.name, new), 3)}; the masks of training held "
+            f"{listed(map(table.name, table.values), 12)}. Was it blurred, by "
+            "compression (JPEG) or by resizing? Save the masks as PNG, from what they "
+            "were made of."
+        )
     if new:
         raise FolderError(
             f"{name} holds {listed(map(table.name, new))}, not seen in training. Known "

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations, takewhile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -32,14 +33,19 @@ MASK_WORD = (
 MASK_NAME = re.compile(
     rf"^(?:(?:{MASK_WORD})[-_. ]+(?P<a>.+)|(?P<b>.+)[-_. ]+(?:{MASK_WORD}))$", re.I
 )
+# Of a folder, where no pair was found and a guess is only proposed.
+MASK_HINT = "mask|label|seg|truth|annot|manual|target|matte"
 IMAGE_WORD = "images?|img|im|picture|photo|raw|rgb|input"
 IMAGE_NAME = re.compile(
     rf"^(?:(?:{IMAGE_WORD})[-_. ]+(?P<a>.+)|(?P<b>.+)[-_. ]+(?:{IMAGE_WORD}))$", re.I
 )
 BY_HAND = (
     "Say it by hand with two patterns whose stars stand for the same text, such as "
-    "images='*.jpg', masks='*_mask.png' (on the command line --images and --masks)."
+    "images='*.jpg', masks='*_mask.png' (on the command line --images and --masks). A "
+    "star stops at a slash; .* at the end is any ending."
 )
+# Kinds that people take for readable: said, not left out in silence.
+OTHER_SUFFIXES = (".gif", ".webp", ".npy", ".json", ".xml", ".svg")
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Found:
     layouts: list[tuple[str, str, int]]
     without_mask: list[str] = field(default_factory=list)
     without_image: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [
@@ -82,7 +89,7 @@ class Found:
         ]:
             if names:
                 lines.append(f"{counted(len(names), noun)} {what}: {listed(names, 20)}")
-        return "\n".join(lines)
+        return "\n".join(lines + self.notes)
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,8 @@ def find_pairs(
     Args:
         folder: where the files are.
         images, masks: two patterns, such as ``"*.jpg"`` and ``"*_mask.png"``, where
-            the names are of no such kind. Their stars stand for the same text.
+            the names are of no such kind. Their stars stand for the same text, without
+            a slash; ``.*`` at the end is any ending.
 
     Raises:
         FolderError: if there is no folder, no pair, or more than one way to pair.
@@ -123,15 +131,14 @@ def find_pairs(
     folder = Path(folder)
     if not folder.is_dir():
         raise FolderError(f"There is no folder {folder}.")
-    paths = _listing(folder)
+    everything = _walk(folder)
+    paths, notes = _pictures(everything), _notes(everything)
     if not paths:
-        raise FolderError(
-            f"{folder} holds no picture. Read are {', '.join(s[1:] for s in SUFFIXES)}."
-        )
+        raise FolderError(_no_picture(folder, notes))
     if (images is None) != (masks is None):
         raise FolderError("Patterns come in pairs: give both images and masks.")
     if images is not None:
-        return _by_patterns(folder, paths, images, masks)
+        return replace(_by_patterns(folder, paths, images, masks), notes=notes)
     files = _sorted_out(paths)
     matches = _match(files)
     _check_unique(matches)
@@ -151,6 +158,7 @@ def find_pairs(
         _layouts(pairs),
         [file.path for file in alone if not file.mask],
         [file.path for file in alone if file.mask],
+        notes,
     )
 
 
@@ -165,31 +173,52 @@ def pictures_in(
     """
     folder = Path(folder)
     inside = but_not.resolve() if but_not else None
+    everything = _walk(folder)
     files = [
         file
-        for file in _sorted_out(_listing(folder))
+        for file in _sorted_out(_pictures(everything))
         if not (inside and (folder / file.path).resolve().is_relative_to(inside))
     ]
     found = [file.path for file in files if not file.mask]
     if not found:
-        raise FolderError(
-            f"{folder} holds no picture. Read are {', '.join(s[1:] for s in SUFFIXES)}."
-        )
+        raise FolderError(_no_picture(folder, _notes(everything)))
     return found, [file.path for file in files if file.mask]
 
 
-def _listing(folder: Path) -> list[str]:
-    """Return the picture files below a folder, in the order in which people count."""
+def _walk(folder: Path) -> list[str]:
+    """Return the files below a folder, in the order in which people count."""
     found = []
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__"))]
         here = Path(root).relative_to(folder)
-        found += [
-            (here / name).as_posix()
-            for name in names
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
+        found += [(here / name).as_posix() for name in names if name[0] != "."]
     return sorted(found, key=_natural)
+
+
+def _pictures(paths: list[str]) -> list[str]:
+    return [path for path in paths if path.lower().endswith(SUFFIXES)]
+
+
+def _no_picture(folder: Path, notes: list[str]) -> str:
+    read = ", ".join(suffix[1:] for suffix in SUFFIXES)
+    return " ".join([f"{folder} holds no picture. Read are {read}.", *notes])
+
+
+def _notes(paths: list[str]) -> list[str]:
+    """Say which files are not read though somebody may think they are."""
+    notes = []
+    others = [path for path in paths if path.lower().endswith(OTHER_SUFFIXES)]
+    if others:
+        kinds = listed(sorted({PurePosixPath(path).suffix.lower() for path in others}))
+        n = counted(len(others), "file")
+        notes.append(f"{n} of other kinds left out: {kinds}.")
+    deep = [path for path in paths if PurePosixPath(path).name == "classes.txt"]
+    if deep and "classes.txt" not in deep:
+        where = str(PurePosixPath(deep[0]).parent)
+        notes.append(
+            f"classes.txt in {where}/ is not read: put it at the top of the folder."
+        )
+    return notes
 
 
 def _natural(name: str) -> list:
@@ -331,30 +360,74 @@ def _no_pairs(folder: Path, files: list[_File]) -> str:
         for names, noun in [(images, "picture"), (masks, "mask")]
         if names
     ]
+    places = Counter(str(PurePosixPath(file.path).parent) for file in files)
+    where = [
+        f"{n} {'at the top' if place == '.' else f'in {place}/'}"
+        for place, n in places.items()
+    ]
     return (
         f"No picture in {folder} could be paired with a mask. By their names there are "
-        f"{' and '.join(found)}. Expected are sub-folders such as images/ and masks/ "
-        f"with equal names, or a.jpg beside a_mask.png. {BY_HAND}"
+        f"{' and '.join(found)}; {listed(where)}. Expected are sub-folders such as "
+        "images/ and masks/ with equal names, or a.jpg beside a_mask.png. "
+        f"{_proposal(folder, [file.path for file in files])}{BY_HAND}"
     )
+
+
+def _proposal(folder: Path, paths: list[str]) -> str:
+    """Propose two patterns that pair all files of two folders, if there are such.
+
+    Folders of one name, as each patient has them, count as one.
+    """
+    places: dict[str, list[str]] = {}
+    for path in paths:
+        *above, last = PurePosixPath(path).parts[:-1] or [""]
+        places.setdefault("".join("*/" for _ in above) + last, []).append(path)
+    if len(places) > 20:
+        return ""
+    for one, two in combinations(places, 2):
+        if len(places[one]) != len(places[two]):
+            continue
+        a, b = (_pattern_of(place, places[place]) for place in (one, two))
+        called_mask = [re.search(MASK_HINT, place.lower()) for place in (one, two)]
+        if called_mask[0] and not called_mask[1]:
+            a, b = b, a
+        try:
+            fit = len(_by_patterns(folder, paths, a, b).pairs)
+        except FolderError:
+            continue
+        if fit == len(places[one]):
+            either = "" if any(called_mask) else ", or the other way round"
+            return f"Perhaps images={a!r}, masks={b!r}{either}. "
+    return ""
+
+
+def _pattern_of(place: str, paths: list[str]) -> str:
+    """Write the files of a folder as a pattern: what their names share, and a star."""
+    stems = [PurePosixPath(path).stem for path in paths]
+    before = _beginning(stems).rstrip("0123456789")
+    after = _beginning([stem[len(before) :][::-1] for stem in stems])[::-1]
+    return f"{place}/{before}*{after.lstrip('0123456789')}.*".lstrip("/")
+
+
+def _beginning(names: list[str]) -> str:
+    """Return the text with which all names begin."""
+    alike = (len(set(letters)) == 1 for letters in zip(*names, strict=False))
+    return names[0][: sum(takewhile(bool, alike))]
 
 
 def _by_patterns(folder: Path, paths: list[str], images: str, masks: str) -> Found:
     """Pair the files that two patterns name, by the text that their stars stand for."""
-    if images.count("*") != masks.count("*") or "*" not in images:
+    stars = [pattern.removesuffix(".*").count("*") for pattern in (images, masks)]
+    if stars[0] != stars[1] or not stars[0]:
         raise FolderError(
             "Both patterns need the same number of stars, at least one; got "
-            f"{images!r} and {masks!r}."
+            f"{images!r} and {masks!r}. A .* at the end is any ending, and no such "
+            "star."
         )
-    found = []
-    for pattern in (images, masks):
-        parts = [re.escape(part) for part in pattern.split("*")]
-        regex = re.compile("([^/]*)".join(parts) + "$")
-        hits = [(regex.match(path), path) for path in paths]
-        found.append({hit.groups(): path for hit, path in hits if hit})
-    pictures_, masks_ = found
+    masks_ = _fitting(masks, paths)
     # *.png also fits what *_mask.png fits: a mask is no picture.
     as_masks = set(masks_.values())
-    pictures_ = {key: path for key, path in pictures_.items() if path not in as_masks}
+    pictures_ = _fitting(images, [path for path in paths if path not in as_masks])
     pairs = []
     for key in sorted(
         pictures_.keys() & masks_.keys(), key=lambda k: _natural("/".join(k))
@@ -362,10 +435,22 @@ def _by_patterns(folder: Path, paths: list[str], images: str, masks: str) -> Fou
         file = _sorted_out([pictures_[key]])[0]
         pairs.append(Pair(file.path, masks_[key], file.part, file.inside))
     if not pairs:
+        for_example = f"Files are, for example, {listed(paths, 3)}."
+        fits_none = [
+            repr(pattern)
+            for pattern, fit in [(images, pictures_), (masks, masks_)]
+            if not fit
+        ]
+        if fits_none:
+            raise FolderError(
+                f"In {folder} no file fits {' or '.join(fits_none)}. Patterns are "
+                "relative to the folder and of the whole path in it; a star stops at a "
+                f"slash. {for_example}"
+            )
         raise FolderError(
-            f"In {folder} {images!r} fits {len(pictures_)} files and {masks!r} "
-            f"{len(masks_)}, but no two have the same text where the stars are. Files "
-            f"are, for example, {listed(paths, 3)}."
+            f"In {folder} {images!r} fits {counted(len(pictures_), 'file')} and "
+            f"{masks!r} {len(masks_)}, but no two have the same text where the stars "
+            f"are. {for_example}"
         )
     return Found(
         folder,
@@ -374,6 +459,23 @@ def _by_patterns(folder: Path, paths: list[str], images: str, masks: str) -> Fou
         [path for key, path in pictures_.items() if key not in masks_],
         [path for key, path in masks_.items() if key not in pictures_],
     )
+
+
+def _fitting(pattern: str, paths: list[str]) -> dict[tuple[str, ...], str]:
+    """Return the paths that a pattern fits, by the text that its stars stand for."""
+    start = pattern.removesuffix(".*")
+    ending = "" if start == pattern else r"\.[^./]+"
+    parts = [re.escape(part) for part in start.split("*")]
+    regex = re.compile("([^/]*)".join(parts) + ending)
+    found: dict[tuple[str, ...], str] = {}
+    for path in paths:
+        hit = regex.fullmatch(path)
+        if hit and found.setdefault(hit.groups(), path) != path:
+            raise FolderError(
+                f"{pattern!r} fits both {found[hit.groups()]} and {path}: write their "
+                "endings instead of .*"
+            )
+    return found
 
 
 def _layouts(pairs: list[Pair]) -> list[tuple[str, str, int]]:
@@ -434,10 +536,22 @@ def groups_of(
     """
     if pattern is not None:
         return _by_regex(pairs, pattern)
+    groups, said, ask = _by_names(pairs)
+    # An own folder begins the path, a name of a file the last part of it.
+    by_folder = any(pair.inside for pair in pairs) and groups == [
+        "/".join(pair.inside) for pair in pairs
+    ]
+    hint = _beginnings(pairs, groups, by_folder)
+    return groups, ". ".join(filter(None, [said, hint or ask]))
+
+
+def _by_names(pairs: Sequence[Pair]) -> tuple[list[str], str, str]:
+    """Return groups by sub-folder or name, how they were found, and what to ask."""
     folders = ["/".join(pair.inside) for pair in pairs]
     if len(set(folders)) >= 3:
         n = len(set(folders))
-        return folders, f"{n} groups, one a sub-folder: {listed(sorted(set(folders)))}"
+        said = f"{n} groups, one a sub-folder: {listed(sorted(set(folders)))}"
+        return folders, said, ""
     names = []
     for pair in pairs:
         stem = PurePosixPath(pair.image).stem
@@ -450,12 +564,37 @@ def groups_of(
         said = (
             f"{n} groups, by the name before its last number: {listed(set_of(names))}"
         )
-        return names, said
+        return names, said, ""
     alone = [pair.image for pair in pairs]
-    return alone, (
-        f"{len(alone)} groups, each picture its own. If several show one specimen, say "
-        "so: --group takes a regular expression that finds it in the path"
+    ask = (
+        "If several show one specimen, say so: --group takes a regular expression that "
+        "finds it in the path"
     )
+    return alone, f"{len(alone)} groups, each picture its own", ask
+
+
+def _beginnings(pairs: Sequence[Pair], groups: list[str], by_folder: bool) -> str:
+    """Say it if several groups begin alike, as specimen_date does, with a pattern.
+
+    The pattern is tried: it joins whole groups, and leaves at least two.
+    """
+    from_start = by_folder or not any("/" in pair.image for pair in pairs)
+    for mark in "_-":
+        pattern = f"^[^{mark}]+" if from_start else f"([^/{mark}]+)[^/]*$"
+        try:
+            begun, _ = _by_regex(pairs, pattern)
+        except FolderError:  # a name that begins with the mark
+            continue
+        joined = set_of(zip(groups, begun, strict=True))
+        times = Counter(beginning for _, beginning in joined)
+        n = len(set(groups))
+        if len(joined) == n and 2 <= len(times) < n:
+            return (
+                f"{n} groups have {len(times)} beginnings in common, such as "
+                f"{times.most_common(1)[0][0]}. If these belong together, say so: "
+                f"--group '{pattern}'"
+            )
+    return ""
 
 
 def set_of(names: Iterable[str]) -> list[str]:

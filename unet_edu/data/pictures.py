@@ -6,8 +6,10 @@ may be larger than memory. A large one that is compressed is decoded once to a t
 file, which is mapped.
 """
 
+import logging
 import os
 import tempfile
+from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +25,11 @@ MOST = 2**30
 
 # Modes of Pillow that become red, green and blue.
 COLOURED = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBX", "RGBa")
+
+# What tifffile logs about a damaged file is not shown: its error says it, once. A level
+# of the logger would be shared by the threads that read; this is not.
+_reading = ContextVar("reading", default=False)
+logging.getLogger("tifffile").addFilter(lambda record: not _reading.get())
 
 
 class FolderError(ValueError):
@@ -54,11 +61,13 @@ def read(path: Path, *, mask: bool = False) -> Picture:
     with open(path, "rb") as file:
         if not file.read(1):
             raise FolderError("The file is empty: it has no bytes.")
-    if path.suffix.lower() in (".tif", ".tiff"):
-        found = _read_tiff(path, mask)
-    else:
-        found = _read_with_pillow(path, mask)
-    return _without_alpha(found)
+    if not _is_tiff(path):
+        return _without_alpha(_read_with_pillow(path, mask))
+    before = _reading.set(True)
+    try:
+        return _without_alpha(_read_tiff(path, mask))
+    finally:
+        _reading.reset(before)
 
 
 def _read_with_pillow(path: Path, mask: bool) -> Picture:
@@ -115,6 +124,8 @@ def _read_tiff(path: Path, mask: bool) -> Picture:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
+        if not file.series:
+            raise FolderError("The file is damaged: no picture is found in it.")
         series = file.series[0]
         page = series.keyframe
         coloured = page.photometric == tifffile.PHOTOMETRIC.PALETTE
