@@ -205,10 +205,7 @@ def test_tiles_agree_with_monai(side):
     config = study.CONFIG | {"tile": 64, "overlap": 32}
     net, image = lively(unet()).eval(), study.noise(side)
     ours = study.tiled(net, image, config)
-    wide = study.extended(image, config)
-    assert wide.shape[-1] > side
-    theirs = study.sliding(net, wide, config, study.window(config))
-    theirs = theirs[..., 16 : 16 + side, 16 : 16 + side]
+    theirs = study.sliding(net, image, config, study.window(config))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
@@ -225,9 +222,10 @@ def test_quick_measures_every_part(tmp_path, isbi2012_files):
         (quick, *_), (whole, *_) = result.runs(part=part), full.runs(part=part)
         optional = {"whole"}  # only for images that are predicted in one piece
         assert set(quick["values"]) - optional == set(whole["values"]) - optional
-        for value in quick["values"].values():
+        for name, value in quick["values"].items():
             assert math.isfinite(value)
-            assert value >= 0
+            # The difference of two times, which may come out below zero.
+            assert value >= 0 or name == "added"
 
 
 def test_the_committed_result_is_the_study_of_the_repository():

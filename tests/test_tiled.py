@@ -156,8 +156,7 @@ def by_hand(model, image, tile, border, overlap, margin, blend) -> Tensor:
     total = torch.zeros(model.n_classes, height + 2 * tile, width + 2 * tile)
     weight = torch.zeros(height + 2 * tile, width + 2 * tile)
     rows, columns = (
-        starts(n, -margin, output - overlap, output, margin, 4)
-        for n in (height, width)
+        starts(n, -margin, output - overlap, output, margin, 4) for n in (height, width)
     )
     for top, left in product(rows, columns):
         top, left = top + tile, left + tile

@@ -1,6 +1,7 @@
 """Train a network, keep what was learned, and go on after an interruption."""
 
 import io
+import os
 import pickle
 import random
 import shutil
@@ -34,6 +35,26 @@ Loss = Callable[..., Tensor]
 
 class NonFiniteLoss(RuntimeError):
     """The loss became NaN or infinite; the message says when and why."""
+
+
+def _meet_again(device: str) -> None:
+    """Let processes that torchrun has started once more find each other.
+
+    Where each can be reached is written into one store for all attempts, and a process
+    may read there the address of one that has died. So each attempt after the first
+    writes under names of its own.
+    """
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    if not attempt or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://"))
+    backend = "nccl" if device == "cuda" else "gloo"
+    store = torch.distributed.PrefixStore(f"attempt-{attempt}", store)
+    torch.distributed.init_process_group(
+        backend, store=store, rank=rank, world_size=size
+    )
 
 
 def crop_mask(mask: Tensor, logits: Tensor) -> Tensor:
@@ -141,9 +162,11 @@ def fit(
         torch.distributed.is_available() and torch.distributed.is_initialized()
     )
     AcceleratorState._reset_state(reset_partial_state=not distributed)
+    chosen = "cuda" if device is None and torch.cuda.is_available() else "cpu"
     if precision == "auto":
-        chosen = "cuda" if device is None and torch.cuda.is_available() else "cpu"
         precision = "bf16" if has_bf16(chosen) else "no"
+    if not distributed:
+        _meet_again(chosen)
     accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
     channels_last = channels_last and prefer_channels_last(model)
     order = torch.Generator()
