@@ -386,10 +386,12 @@ def sliding(net, image, config, weights=None):
 
 def measure_size(key, config, device):
     """Time an image of one size, whole where it fits and tile by tile."""
-    net, image = unet(config).to(device).eval(), noise(key["side"])
+    # One each: predict_tiled leaves the weights of its network in another order.
+    net, other = (unet(config).to(device).eval() for _ in range(2))
+    image = noise(key["side"])
     arms = {"tiles": lambda: tiled_to_classes(net, image, config)}
     if key["side"] <= config["whole_up_to"]:
-        arms["whole"] = lambda: whole(net, image)
+        arms["whole"] = lambda: whole(other, image)
     # The first call starts up what the small images need; the large ones do without.
     return timed(arms, 1, device, warm=key["side"] <= config["whole_up_to"])
 

@@ -124,8 +124,10 @@ def test_two_processes_share_the_images(tmp_path, undisturbed):
     code = (
         "given = []\n"
         f"history = t.train({str(tmp_path / 'run')!r}, given.append, epochs=1)\n"
-        "print(os.environ['RANK'], len(given), history[0]['step'],"
-        " repr(history[0]['loss']), repr(history[0]['val_loss']), flush=True)"
+        "said = [os.environ['RANK'], len(given), history[0]['step'],"
+        " repr(history[0]['loss']), repr(history[0]['val_loss'])]\n"
+        # In one write, or the lines of two processes may run into each other.
+        "os.write(1, (' '.join(map(str, said)) + '\\n').encode())"
     )
     ended = torchrun(tmp_path, code, 0)
     assert ended.returncode == 0, ended.stderr[-3000:]
