@@ -52,6 +52,17 @@ def missing_data(name: str) -> str | None:
     return None
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tiny maps gain nothing from a second thread, and lose much on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def isbi2012_files() -> None:
     """Skip a test that needs ISBI 2012 where it cannot be had."""

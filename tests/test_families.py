@@ -50,13 +50,7 @@ TINY = {
 SILENT_AT_FIRST = ("fcn32s", "fcn16s", "fcn8s")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny maps gain nothing from a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def build(name: str, n_channels: int = 1, n_classes: int = 2) -> nn.Module:

@@ -18,12 +18,7 @@ from unet_edu.training import evaluate, fit
 study = studies.load_study("speed")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def lively(model: nn.Module) -> nn.Module:

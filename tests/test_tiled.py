@@ -30,12 +30,7 @@ GEOMETRIES = {
 TILES = {"practical": 16, "article": 32, "paper": 52}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def net(geometry: str, n_classes: int = 2, **settings) -> UNet:

@@ -24,13 +24,7 @@ SMALL = {"size": 32, "diameter": 12}
 EPOCHS, IMAGES = 3, 4  # of the runs below, in batches of two
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny maps gain nothing from a second thread, and lose much on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def net(n_classes: int = 2, *, seed: int = 0, **settings) -> UNet:

@@ -565,10 +565,10 @@ def _difference(model, file: Path) -> float:
     import onnxruntime
     import torch
 
-    from unet_edu.export import _example
+    from unet_edu.export import example_images
 
     torch.manual_seed(0)
-    x = torch.rand_like(_example(model))
+    x = torch.rand_like(example_images(model))
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     with torch.no_grad():
         expected = model.eval()(x)

@@ -57,7 +57,7 @@ def to_onnx(
     check_exporter()
     check_float32(model)
     if example is None:
-        example = _example(model)
+        example = example_images(model)
     if hasattr(model, "n_channels"):
         check_images(example, model.n_channels)
     if any_size is None:
@@ -124,7 +124,7 @@ def _only_errors(log: logging.Logger) -> Iterator[None]:
         log.setLevel(level)
 
 
-def _example(model: nn.Module) -> Tensor:
+def example_images(model: nn.Module) -> Tensor:
     """Return two images of zeros of a size that suits the network."""
     side = 64
     while hasattr(model, "fits") and not model.fits(side):
