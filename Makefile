@@ -49,7 +49,7 @@ serve: book
 pdf: book
 	$(BIN)/python web/make_pdf.py
 
-# Lighthouse, axe and the weight of the pages, as a table: a few minutes.
+# Lighthouse, axe and the weight of the pages, as a table: some twenty minutes.
 audit: book
 	$(BIN)/python web/audit.py
 
