@@ -8,9 +8,7 @@ of the table of contents, with bookmarks. Links between pages lead to pages of t
 
 import argparse
 import io
-import os
 import sys
-import tempfile
 from pathlib import Path
 from urllib.parse import urldefrag
 
@@ -21,6 +19,8 @@ from playwright.sync_api import sync_playwright
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import ArrayObject, NameObject
 from tqdm import tqdm
+
+from unet_edu.checkpoints import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 FOOTER = (
@@ -140,9 +140,7 @@ def main() -> None:
     if missing:
         sys.exit(f"The built book has no {missing[0]}.html. Is it in _toc.yml?")
     whole = join(parts, print_pages(pages, browser), "U-Net, Step by Step")
-    with tempfile.NamedTemporaryFile(dir=options.out.parent, delete=False) as file:
-        file.write(whole)
-    os.replace(file.name, options.out)
+    write_atomically(options.out, lambda file: file.write_bytes(whole))
     print(f"{options.out}: {len(whole) / 2**20:.1f} MiB")
 
 
