@@ -6,6 +6,7 @@ all arms alike, and only their ratios are told. Each seed repeats all measuremen
 The comparison networks and the comparison of tiles are MONAI's: `pip install monai`.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -39,8 +40,9 @@ CONFIG = {
     "batch_size": 8,
     "steps": 8,
     "rounds": 1,
+    "train_rounds": 3,
     "threads": 1,
-    "widths": [8, 16, 24],
+    "widths": [8, 16, 32],
     "depths": [2, 3, 4, 5],
     "sides": [256, 512, 1024, 2048, 4096, 8192],
     "whole_up_to": 2048,
@@ -60,6 +62,7 @@ QUICK = {
     "batch_size": 2,
     "steps": 2,
     "rounds": 1,
+    "train_rounds": 1,
     "widths": [4],
     "depths": [2],
     "sides": [256],
@@ -81,7 +84,8 @@ def stages(config, seeds):
         times += [{"part": "train", "width": w, "seed": seed} for w in config["widths"]]
         times += [{"part": "depth", "depth": d, "seed": seed} for d in config["depths"]]
         times += [
-            {"part": part, "seed": seed} for part in ("switches", "inference", "import")
+            {"part": part, "seed": seed}
+            for part in ("switches", "narrow", "inference", "import")
         ]
         times += [{"part": "tiles", "side": s, "seed": seed} for s in config["images"]]
         times += [
@@ -153,7 +157,7 @@ def measure_switches(key, config, device):
     data = pieces(config)
     nets = {
         name: unet(config)
-        for name in ("plain", "last", "bf16", "both", "fused", "forget")
+        for name in ("plain", "last", "bf16", "both", "fused", "all", "forget")
     }
     checkpoint_activations(nets["forget"])
     settings = {
@@ -161,6 +165,7 @@ def measure_switches(key, config, device):
         "bf16": {"bf16": True},
         "both": {"channels_last": True, "bf16": True},
         "fused": {"fused": True},
+        "all": {"channels_last": True, "bf16": True, "fused": True},
     }
     arms = {
         name: lambda name=name, net=net: plain_loop(
@@ -172,19 +177,43 @@ def measure_switches(key, config, device):
     return per_step(arms, config)
 
 
+def measure_narrow(key, config, device):
+    """Turn the same switches in the narrowest network, where small costs show."""
+    narrow = config | {"base_channels": config["widths"][0]}
+    return measure_switches(key, narrow, device)
+
+
 def measure_compile(key, config, device):
-    """Time steps of a compiled network, and what compiling it took."""
+    """Time steps of a compiled network, in a process that has compiled nothing yet."""
+    code = (
+        "import json\n"
+        "from unet_edu import studies\n"
+        "speed = studies.load_study('speed')\n"
+        f"print(json.dumps(speed.compiled({config!r}, {device!r})))\n"
+    )
+    env = os.environ | {"OMP_NUM_THREADS": str(config["threads"])}
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(
+        command, env=env, capture_output=True, text=True, check=True
+    ).stdout
+    return json.loads(printed.splitlines()[-1])
+
+
+def compiled(config: dict, device: str) -> dict[str, float]:
+    """Return the seconds of a step without and with compiling, and what it took."""
     import torch._inductor.config
 
-    net, compiled, data = unet(config), unet(config), pieces(config)
+    torch.set_num_threads(config["threads"])
+    net, fast, data = unet(config), unet(config), pieces(config)
+    # What an earlier run has left on the disk would save the compiling.
     with torch._inductor.config.patch(force_disable_caches=True):
-        compiled.compile()
+        fast.compile()
         start = time.perf_counter()
-        plain_loop(compiled, data, config, device)
+        plain_loop(fast, data, config, device)
         first = time.perf_counter() - start
         arms = {
             "plain": lambda: plain_loop(net, data, config, device),
-            "compiled": lambda: plain_loop(compiled, data, config, device),
+            "compiled": lambda: plain_loop(fast, data, config, device),
         }
         values = per_step(arms, config)
     # Its first call took as many steps as any other; the rest was compiling.
@@ -531,7 +560,8 @@ def fitted(net, data, config, device, **settings):
 
 
 def per_step(arms: dict[str, Callable], config: dict) -> dict[str, float]:
-    found = timed(arms, config["rounds"], "cpu")  # every arm ends with a number
+    # Every arm ends with a number, so nothing is left to wait for.
+    found = timed(arms, config["train_rounds"], "cpu")
     return {name: seconds / config["steps"] for name, seconds in found.items()}
 
 

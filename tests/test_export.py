@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stand_ins import lively
 from torch import nn
 
 from unet_edu import UNet, export
@@ -27,18 +28,6 @@ def run(path: Path, x: torch.Tensor) -> torch.Tensor:
     assert name == "x"
     assert [o.name for o in session.get_outputs()] == ["logits"]
     return torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
-
-
-def lively(model: nn.Module) -> nn.Module:
-    """Give batch norm statistics that are not those that it starts from."""
-    torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
-    return model
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from stand_ins import Watched
 
 from unet_edu import UNet, checkpoints
 from unet_edu.checkpoints import load_model, write_text
@@ -22,21 +22,6 @@ from unet_edu.training import fit
 
 HERE = Path(__file__).parent
 EPOCHS, IMAGES = 3, 8
-
-
-class Watched(Dataset):
-    """A data set that calls ``look(n)`` before it gives its n-th pair."""
-
-    def __init__(self, data: Dataset, look) -> None:
-        self.data, self.look, self.given = data, look, 0
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int):
-        self.given += 1
-        self.look(self.given)
-        return self.data[index]
 
 
 def train(folder: Path | str, look=lambda n: None, **settings) -> list[dict]:

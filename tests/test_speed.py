@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from stand_ins import lively
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -19,18 +20,6 @@ study = studies.load_study("speed")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def lively(model: nn.Module) -> nn.Module:
-    """Give batch norm statistics that are not those that it starts from."""
-    torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
-    return model
 
 
 def unet(**settings) -> UNet:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from stand_ins import Watched
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
@@ -55,21 +56,6 @@ def strict_json(file: Path):
         raise ValueError(f"{file.name} holds {word}, which is not JSON")
 
     return json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
-
-
-class Watched(Dataset):
-    """A data set that calls ``look(n)`` before it gives its n-th pair."""
-
-    def __init__(self, data: Dataset, look) -> None:
-        self.data, self.look, self.given = data, look, 0
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int):
-        self.given += 1
-        self.look(self.given)
-        return self.data[index]
 
 
 # --- It learns.
@@ -357,6 +343,30 @@ def test_without_val_the_last_weights_are_the_best(tmp_path):
     run(model, cells(), folder=tmp_path)
     best = load_unet(tmp_path / "best.safetensors")
     assert same_weights(best.state_dict(), model.state_dict())
+
+
+# --- The step.
+
+
+def test_the_fused_step_is_that_of_adamw(monkeypatch):
+    """It walks over memory, where the weights lie with their channels innermost."""
+    # Without batch norm: before it a bias has no gradient but rounding, which Adam
+    # enlarges until the two could be compared no more.
+    fused, plain = net(norm=False), net(norm=False)
+    run(fused, cells())
+    adamw, asked = torch.optim.AdamW, []
+
+    def unfused(parameters, *, lr, fused):
+        asked.append(fused)
+        return adamw(parameters, lr=lr, fused=False, foreach=False)
+
+    monkeypatch.setattr(torch.optim, "AdamW", unfused)
+    run(plain, cells())
+    assert asked == [True]
+    assert not same_weights(net(norm=False).state_dict(), plain.state_dict())
+    torch.testing.assert_close(
+        fused.state_dict(), plain.state_dict(), rtol=1e-5, atol=1e-6
+    )
 
 
 # --- Mixed precision.
