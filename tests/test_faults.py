@@ -241,7 +241,9 @@ def test_ctrl_c_leaves_a_run_that_can_go_on(tmp_path, undisturbed):
     started = tmp_path / "started"
     run = tmp_path / "run"
     code = (
-        "import pathlib, time\n"
+        "import pathlib, signal, time\n"
+        # Whatever a shell runs in the background starts with Ctrl-C ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def look(n):\n"
         f"    if n == {IMAGES + 3}:\n"
         f"        pathlib.Path({str(started)!r}).touch(); time.sleep(60)\n"
