@@ -238,7 +238,8 @@ def measure_processes(key, config, device):
             printed = subprocess.run(
                 command, env=env, capture_output=True, text=True, check=True
             ).stdout
-            found[processes] = float(printed)
+            # The last line: Gloo, too, may print who is connected.
+            found[processes] = float(printed.splitlines()[-1])
     return {"one": found[1], "two": found[2]}
 
 
