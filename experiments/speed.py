@@ -82,6 +82,10 @@ def stages(config, seeds):
     times = []
     for seed in seeds:
         times += [{"part": "train", "width": w, "seed": seed} for w in config["widths"]]
+        # One thread is fair to all arms; a second one finds what threads wait for, and
+        # the narrow networks wait most.
+        narrow = config["widths"][:2]
+        times += [{"part": "cores", "width": w, "seed": seed} for w in narrow]
         times += [{"part": "depth", "depth": d, "seed": seed} for d in config["depths"]]
         times += [
             {"part": part, "seed": seed}
@@ -144,6 +148,19 @@ def measure_train(key, config, device):
         for name, net in [("plain", plain), ("monai_basic", basic)]
     }
     return per_step(arms, config) | counts
+
+
+def measure_cores(key, config, device):
+    """Time steps with a thread a core, as ``fit`` runs if nobody limits it."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    plain, both, ours = (unet(config, base_channels=key["width"]) for _ in range(3))
+    data, switches = pieces(config), {"channels_last": True, "bf16": True}
+    arms = {
+        "fit": lambda: fitted(ours, data, config, device),
+        "both": lambda: plain_loop(both, data, config, device, **switches),
+        "plain": lambda: plain_loop(plain, data, config, device),
+    }
+    return per_step(arms, config)
 
 
 def measure_depth(key, config, device):
