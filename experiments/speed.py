@@ -82,8 +82,7 @@ def stages(config, seeds):
     times = []
     for seed in seeds:
         times += [{"part": "train", "width": w, "seed": seed} for w in config["widths"]]
-        # One thread is fair to all arms; a second one finds what threads wait for, and
-        # the narrow networks wait most.
+        # Where layers are narrow, threads have least to share.
         narrow = config["widths"][:2]
         times += [{"part": "cores", "width": w, "seed": seed} for w in narrow]
         times += [{"part": "depth", "depth": d, "seed": seed} for d in config["depths"]]
@@ -202,18 +201,7 @@ def measure_narrow(key, config, device):
 
 def measure_compile(key, config, device):
     """Time steps of a compiled network, in a process that has compiled nothing yet."""
-    code = (
-        "import json\n"
-        "from unet_edu import studies\n"
-        "speed = studies.load_study('speed')\n"
-        f"print(json.dumps(speed.compiled({config!r}, {device!r})))\n"
-    )
-    env = os.environ | {"OMP_NUM_THREADS": str(config["threads"])}
-    command = [sys.executable, "-c", code]
-    printed = subprocess.run(
-        command, env=env, capture_output=True, text=True, check=True
-    ).stdout
-    return json.loads(printed.splitlines()[-1])
+    return elsewhere(f"compiled({config!r}, {device!r})")
 
 
 def compiled(config: dict, device: str) -> dict[str, float]:
@@ -457,14 +445,8 @@ def whole(net, image):
 
 def measure_memory(key, config, device):
     """Measure the peak of memory that an image takes, in a process of its own."""
-    code = (
-        "from unet_edu import studies\n"
-        "speed = studies.load_study('speed')\n"
-        f"print(speed.peak({key['side']}, {key['how']!r}, {config!r}, {device!r}))\n"
-    )
-    command = [sys.executable, "-c", code]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {"peak": int(printed.stdout.split()[-1])}
+    call = f"peak({key['side']}, {key['how']!r}, {config!r}, {device!r})"
+    return {"peak": elsewhere(call)}
 
 
 def peak(side: int, how: str, config: dict, device: str) -> int:
@@ -597,6 +579,18 @@ def timed(
             if i:
                 found[name].append(time.perf_counter() - start)
     return {name: float(np.median(times)) for name, times in found.items()}
+
+
+def elsewhere(call: str):
+    """Return what a function of this file returns in a process of its own."""
+    code = (
+        "import json\n"
+        "from unet_edu import studies\n"
+        f"print(json.dumps(studies.load_study('speed').{call}))\n"
+    )
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(printed.stdout.splitlines()[-1])
 
 
 def noise(side: int) -> torch.Tensor:
