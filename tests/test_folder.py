@@ -658,6 +658,46 @@ def test_transparency_is_dropped_and_said(tmp_path):
     assert "transparency dropped: images/0.png" in str(plan)
 
 
+DYES = {
+    "two": ((24, 32, 2), {"photometric": "minisblack", "planarconfig": "contig"}),
+    "two planes": (
+        (2, 24, 32),
+        {"photometric": "minisblack", "planarconfig": "separate"},
+    ),
+    "four": ((24, 32, 4), {"photometric": "minisblack", "planarconfig": "contig"}),
+    "colour and one": ((24, 32, 4), {"photometric": "rgb", "extrasamples": (0,)}),
+    "of ImageJ": ((2, 24, 32), {"imagej": True, "metadata": {"axes": "CYX"}}),
+}
+
+
+@pytest.mark.parametrize(("shape", "options"), DYES.values(), ids=DYES)
+def test_no_channel_is_lost_as_transparency(tmp_path, shape, options):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones(shape, np.uint8), **options)
+    n = 4 if 4 in shape else 2
+    with pytest.raises(FolderError, match=f"It has {n} channels, and does not say.*as"):
+        pictures.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("shape", [(24, 32, 2), (24, 32, 4)], ids=str)
+def test_marked_transparency_of_a_tiff_is_dropped(tmp_path, shape):
+    array = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+    kind = "rgb" if shape[-1] == 4 else "minisblack"
+    options = {"photometric": kind, "extrasamples": (2,), "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "a.tif", array, **options)
+    found = pictures.read(tmp_path / "a.tif")
+    assert np.array_equal(found.values[0], array[..., :-1])
+    assert found.notes == ("transparency dropped",)
+
+
+def test_inks_of_a_printer_become_colours(tmp_path):
+    inks = np.zeros((24, 32, 4), np.uint8)
+    inks[..., 1] = 255  # magenta
+    Image.fromarray(inks, "CMYK").save(tmp_path / "a.tif")
+    values = pictures.read(tmp_path / "a.tif").values
+    assert values.shape == (1, 24, 32, 3)
+    assert values[0, 0, 0].tolist() == [255, 0, 255]
+
+
 def test_exif_orientation_is_applied_and_said(tmp_path):
     make(tmp_path)
     turned = Image.fromarray(np.rot90(gray(0)).copy())

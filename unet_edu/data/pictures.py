@@ -22,6 +22,10 @@ SMALL = 2**26
 # What a file that only Pillow can decode may take in memory.
 MOST = 2**30
 
+READS = (
+    "this reads gray (1) and colour (3). Save the channels that matter as gray or "
+    "colour."
+)
 
 # Modes of Pillow that become red, green and blue.
 COLOURED = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBX", "RGBa")
@@ -51,8 +55,9 @@ class Picture(NamedTuple):
 def read(path: Path, *, mask: bool = False) -> Picture:
     """Return what a picture file holds: (pages, H, W, 1) gray or (pages, H, W, 3).
 
-    Transparency is dropped and an EXIF orientation applied; both are noted. The indices
-    of a palette are kept for a mask, and turned into colours for a picture.
+    Transparency is dropped and an EXIF orientation applied; both are noted. A TIFF with
+    two or four channels has to say that the last one is transparency. The indices of a
+    palette are kept for a mask, and turned into colours for a picture.
 
     Raises OSError or ValueError if the file is missing, damaged, or of a kind that
     cannot be read. Derived in chapter 22.
@@ -128,6 +133,9 @@ def _read_tiff(path: Path, mask: bool) -> Picture:
             raise FolderError("The file is damaged: no picture is found in it.")
         series = file.series[0]
         page = series.keyframe
+        if page.photometric.name in ("SEPARATED", "YCBCR", "CIELAB"):
+            return _read_with_pillow(path, mask)  # it makes them red, green and blue
+        _refuse_unmarked(series)
         coloured = page.photometric == tifffile.PHOTOMETRIC.PALETTE
         palette = None
         if coloured and page.colormap is not None:
@@ -148,6 +156,28 @@ def _read_tiff(path: Path, mask: bool) -> Picture:
         values = values.astype(values.dtype.newbyteorder("="))
     notes = (f"{left_out} smaller or other pictures in it left out",) * (left_out > 0)
     return Picture(values, palette, notes)
+
+
+def _refuse_unmarked(series) -> None:
+    """Refuse a last channel of two or four that the file does not call transparency.
+
+    Microscopes write one channel a dye; leaving out the last would lose a dye.
+    """
+    import tifffile
+
+    alpha = (tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA)
+    marked = series.keyframe.extrasamples
+    n = series.shape[_channel(series.axes)] if _channel(series.axes) is not None else 1
+    if n in (2, 4) and not (marked and marked[-1] in alpha):
+        raise FolderError(
+            f"It has {n} channels, and does not say that the last one is transparency; "
+            f"{READS}"
+        )
+
+
+def _channel(axes: str) -> int | None:
+    """Return the place of the axis of samples or channels, if there is one."""
+    return next((i for i, axis in enumerate(axes) if axis in "SC"), None)
 
 
 def _values(series, path: Path) -> np.ndarray:
@@ -176,7 +206,7 @@ def _decode_elsewhere(path: Path, mask: bool, series) -> Picture:
 
 def _in_order(values: np.ndarray, axes: str) -> np.ndarray:
     """Return (pages, H, W, channels), without a copy where the order allows it."""
-    channel = next((i for i, axis in enumerate(axes) if axis in "SC"), None)
+    channel = _channel(axes)
     rows, columns = axes.index("Y"), axes.index("X")
     order = [i for i in range(values.ndim) if i not in (channel, rows, columns)]
     order += [rows, columns] + ([] if channel is None else [channel])
@@ -189,10 +219,7 @@ def _in_order(values: np.ndarray, axes: str) -> np.ndarray:
 def _without_alpha(picture: Picture) -> Picture:
     values, n = picture.values, picture.values.shape[-1]
     if n not in (1, 2, 3, 4):
-        raise FolderError(
-            f"It has {n} channels; this reads gray (1) and colour (3). Save the "
-            "channels that matter as gray or colour."
-        )
+        raise FolderError(f"It has {n} channels; {READS}")
     if n in (1, 3):
         return picture
     return picture._replace(
