@@ -15,7 +15,7 @@ from unet_edu.training import NonFiniteLoss
 
 QUESTION = "Addition or concatenation: does training tell them apart?"
 ARMS = ("none", "add", "concat", "add_wide", "scores_8s", "scores_all")
-AT_EVERY_RATE = ("add", "add_wide", "concat")
+AT_EVERY_RATE = ("add", "add_wide", "concat", "scores_all")
 CONFIG = {
     "data": ["isbi2012", "cells"],
     "base_channels": 16,
