@@ -13,17 +13,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from unet_edu import UNet, recipes
 from unet_edu.data.augment import RandomCrops
 from unet_edu.data.cells import Cells
+from unet_edu.data.folder import Folder, prepare
 from unet_edu.export import to_int8, to_onnx
 from unet_edu.inference import predict_tiled
 from unet_edu.ledger import ledger
@@ -55,6 +58,8 @@ CONFIG = {
     "data": ["isbi2012", "cells"],
     "quality": {"crop": 96, "batch_size": 4, "epochs": 1, "steps": 240, "lr": 0.01},
     "compile_seeds": 2,
+    # Pictures as they lie on disks: compressed, and larger than a piece.
+    "loading": {"side": 1024, "files": 16, "steps": 16, "workers": 1},
     "small": False,
 }
 QUICK = {
@@ -66,7 +71,7 @@ QUICK = {
     "rounds": 1,
     "train_rounds": 1,
     "widths": [4],
-    "widest": {"width": 8, "steps": 1},
+    "widest": {"width": 4, "steps": 1},
     "depths": [2],
     "sides": [256],
     "whole_up_to": 256,
@@ -76,6 +81,7 @@ QUICK = {
     "overlap": 16,
     "quality": {"crop": 32, "batch_size": 2, "epochs": 1, "steps": 2, "lr": 0.01},
     "compile_seeds": 0,
+    "loading": {"side": 64, "files": 3, "steps": 2, "workers": 1},
     "small": True,
 }
 
@@ -83,16 +89,17 @@ QUICK = {
 def stages(config, seeds):
     """First times, then what is the same every time, then quality, then processes."""
     times = []
+    all_widths = sorted({*config["widths"], config["widest"]["width"]})
     for seed in seeds:
-        all_widths = [*config["widths"], config["widest"]["width"]]
         times += [{"part": "train", "width": w, "seed": seed} for w in all_widths]
+        times += [{"part": "alone", "width": w, "seed": seed} for w in all_widths]
         # Where layers are narrow, threads have least to share.
         narrow = config["widths"][:2]
         times += [{"part": "cores", "width": w, "seed": seed} for w in narrow]
         times += [{"part": "depth", "depth": d, "seed": seed} for d in config["depths"]]
         times += [
             {"part": part, "seed": seed}
-            for part in ("switches", "narrow", "inference", "import")
+            for part in ("switches", "narrow", "loading", "inference", "import")
         ]
         times += [{"part": "tiles", "side": s, "seed": seed} for s in config["images"]]
         times += [
@@ -103,6 +110,11 @@ def stages(config, seeds):
         if seed < config["compile_seeds"]:
             times += [{"part": "compile", "seed": seed}]
     counts = [{"part": "kept", "depth": depth} for depth in config["depths"]]
+    counts += [
+        {"part": "training", "width": width, "arm": arm}
+        for width in all_widths
+        for arm in ("plain", "fit", "forget", "monai_basic", "monai_unet")
+    ]
     counts += [
         {"part": "memory", "side": side, "how": how}
         for side in config["sides"]
@@ -134,8 +146,7 @@ def run(key, config, device, done):
 
 def measure_train(key, config, device):
     """Time steps of our network under ``fit`` and of plain loops, at one width."""
-    if key["width"] == config["widest"]["width"]:
-        config = config | {"steps": config["widest"]["steps"]}
+    config = of_width(config, key["width"])
     # One each: `fit` leaves the weights of its network in another order.
     ours, float32, plain = (unet(config, base_channels=key["width"]) for _ in range(3))
     basic, residual = monai_networks(config, key["width"])
@@ -153,6 +164,31 @@ def measure_train(key, config, device):
         for name, net in [("plain", plain), ("monai_basic", basic)]
     }
     return per_step(arms, config) | counts
+
+
+def measure_alone(key, config, device):
+    """Time steps of ``fit`` and of a plain loop, each in a process with no company.
+
+    Beside other networks a loop finds memory that they have left.
+    """
+    arms = ("fit", "plain")
+    call = f"{key['width']}, {config!r}, {device!r}"
+    return {arm: elsewhere(f"alone({arm!r}, {call})") for arm in arms}
+
+
+def alone(arm: str, width: int, config: dict, device: str) -> float:
+    """Return the seconds of a step."""
+    torch.set_num_threads(config["threads"])
+    config = of_width(config, width)
+    loop = {"fit": fitted, "plain": plain_loop}[arm]
+    net, data = unet(config, base_channels=width), pieces(config)
+    return per_step({arm: partial(loop, net, data, config, device)}, config)[arm]
+
+
+def of_width(config: dict, width: int) -> dict:
+    """Return the settings for a network of that width: the widest takes few steps."""
+    widest = config["widest"]
+    return config | ({"steps": widest["steps"]} if width == widest["width"] else {})
 
 
 def measure_cores(key, config, device):
@@ -205,34 +241,86 @@ def measure_narrow(key, config, device):
     return measure_switches(key, narrow, device)
 
 
+def measure_loading(key, config, device):
+    """Time steps of ``fit`` on pieces of pictures in memory and of pictures in files.
+
+    Each with the process that trains also fetching, and with others that fetch for it.
+    """
+    settings = config["loading"]
+    config = config | {"steps": settings["steps"]}
+    n = config["batch_size"] * config["steps"]
+    with tempfile.TemporaryDirectory() as folder:
+        write_pictures(Path(folder), settings["files"], settings["side"])
+        plan = prepare(folder, progress=False)
+        # Of what it has decoded it keeps the last picture and no more.
+        files = Folder(plan, plan.files, memory=0)
+        kept = [files[i] for i in range(len(files))]
+        arms = {}
+        for name, source in (("memory", kept), ("files", files)):
+            crops = RandomCrops(source, config["crop"], n)
+            for ending, workers in (("", 0), ("_workers", settings["workers"])):
+                arms[name + ending] = partial(
+                    fitted, unet(config), crops, config, device, workers=workers
+                )
+        return per_step(arms, config)
+
+
+def write_pictures(folder: Path, n: int, side: int) -> None:
+    """Draw cells, and write them as PNG with their masks."""
+    image, mask = Cells(1, seed=0, size=min(side, 256), diameter=24)[0]
+    times = (side // image.shape[-1],) * 2
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        picture = 255 * np.tile(image[0].numpy(), times)
+        picture += rng.normal(0, 3, picture.shape)  # or they would compress too well
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+        classes = np.tile(mask.numpy(), times).astype(np.uint8)
+        Image.fromarray(classes).save(folder / f"{i}_mask.png")
+
+
 def measure_compile(key, config, device):
     """Time steps of a compiled network, in a process that has compiled nothing yet."""
     return elsewhere(f"compiled({config!r}, {device!r})")
 
 
 def compiled(config: dict, device: str) -> dict[str, float]:
-    """Return the seconds of a step without and with compiling, and what it took."""
+    """Return the seconds of a step without and with compiling, and what it took.
+
+    Once in the plain loop, and once on top of channels last and bf16.
+    """
     import torch._inductor.config
 
     torch.set_num_threads(config["threads"])
-    net, fast, data = unet(config), unet(config), pieces(config)
+    data, first, arms = pieces(config), {}, {}
+    both = {"channels_last": True, "bf16": True}
     # What an earlier run has left on the disk would save the compiling.
     with torch._inductor.config.patch(force_disable_caches=True):
-        fast.compile()
-        start = time.perf_counter()
-        plain_loop(fast, data, config, device)
-        first = time.perf_counter() - start
-        arms = {
-            "plain": lambda: plain_loop(net, data, config, device),
-            "compiled": lambda: plain_loop(fast, data, config, device),
-        }
+        for name, switches in (("", {}), ("both_", both)):
+            net, fast = unet(config), unet(config)
+            fast.compile()
+            plain, compiled = (
+                partial(plain_loop, each, data, config, device, **switches)
+                for each in (net, fast)
+            )
+            start = time.perf_counter()
+            compiled()
+            first[name] = time.perf_counter() - start
+            arms |= {f"{name}plain": plain, f"{name}compiled": compiled}
         values = per_step(arms, config)
     # Its first call took as many steps as any other; the rest was compiling.
-    return values | {"compiling": first - config["steps"] * values["compiled"]}
+    for name, seconds in first.items():
+        steps = config["steps"] * values[f"{name}compiled"]
+        values[f"{name}compiling"] = seconds - steps
+    return values
 
 
 def measure_processes(key, config, device):
-    """Time epochs of one process and of two that share the same batches."""
+    """Time epochs of one process, of two that share its batches, and of two threads.
+
+    On one GPU two processes are not defined: NCCL refuses them.
+    """
+    if device == "cuda" and torch.cuda.device_count() < 2:
+        return dict.fromkeys(("one", "two", "threads"), float("nan"))
     script = (
         "from unet_edu import studies\n"
         f"speed = studies.load_study('speed')\n"
@@ -242,16 +330,21 @@ def measure_processes(key, config, device):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "worker.py"
         file.write_text(script, encoding="utf-8")
-        for processes in (1, 2):
+        threads = config["threads"]
+        for name, processes, each in [
+            ("one", 1, threads),
+            ("two", 2, threads),
+            ("threads", 1, 2 * threads),
+        ]:
             command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
             command += [f"--nproc-per-node={processes}", str(file)]
-            env = os.environ | {"OMP_NUM_THREADS": str(config["threads"])}
+            env = os.environ | {"OMP_NUM_THREADS": str(each)}
             printed = subprocess.run(
                 command, env=env, capture_output=True, text=True, check=True
             ).stdout
             # The last line: Gloo, too, may print who is connected.
-            found[processes] = float(printed.splitlines()[-1])
-    return {"one": found[1], "two": found[2]}
+            found[name] = float(printed.splitlines()[-1])
+    return found
 
 
 def one_of_many(config: dict, device: str) -> None:
@@ -305,6 +398,29 @@ def measure_kept(key, config, device):
     }
 
 
+def measure_training(key, config, device):
+    """Measure the peak of memory of training, in a process of its own, in bytes."""
+    call = f"training_peak({key['width']}, {key['arm']!r}, {config!r}, {device!r})"
+    return {"peak": elsewhere(call)}
+
+
+def training_peak(width: int, arm: str, config: dict, device: str) -> int:
+    """Return the bytes that two steps add to the peak of this process."""
+    torch.set_num_threads(config["threads"])
+    if arm.startswith("monai"):
+        net = monai_networks(config, width)[arm == "monai_unet"]
+    else:
+        net = unet(config, base_channels=width)
+    if arm == "forget":
+        checkpoint_activations(net)
+    loop = fitted if arm == "fit" else plain_loop
+    config = config | {"steps": 2}
+    small = config | {"crop": 32, "batch_size": 2}
+    loop(net, pieces(small), small, device)  # what starts up once does not count
+    data = pieces(config)
+    return highest(lambda: loop(net, data, config, device), device)
+
+
 def saved_bytes(net: nn.Module, x: torch.Tensor) -> int:
     """Return the bytes that a forward pass keeps for the backward pass, weights aside.
 
@@ -338,7 +454,7 @@ def measure_inference(key, config, device):
     net = unet(config).to(device).eval()
     inner = unet(config).to(device, memory_format=torch.channels_last).eval()
     fused = fuse_batch_norm(net)
-    basic, _ = (n.to(device).eval() for n in monai_networks(config))
+    basic, residual = (n.to(device).eval() for n in monai_networks(config))
 
     def mixed():
         with torch.autocast(torch.device(device).type, torch.bfloat16):
@@ -350,6 +466,7 @@ def measure_inference(key, config, device):
         "bf16": mixed,
         "fused": lambda: fused(x),
         "monai_basic": lambda: basic(x),
+        "monai_unet": lambda: residual(x),
     }
     with tempfile.TemporaryDirectory() as folder:
         files = {"onnx": to_onnx(net, f"{folder}/net.onnx")}
@@ -465,14 +582,19 @@ def peak(side: int, how: str, config: dict, device: str) -> int:
     }[how]
     work(noise(config["tile"]))  # what starts up once does not count
     image = noise(side)
+    return highest(lambda: work(image), device)
+
+
+def highest(work: Callable, device: str) -> int:
+    """Return the bytes that some work adds to the memory in use, at its peak."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        work(image)
+        work()
         return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident("VmRSS")
-    work(image)
+    work()
     return resident("VmHWM") - before
 
 

@@ -1,9 +1,12 @@
 """A folder of pictures and masks: what is found in it, and what is said of it."""
 
+import io
 import logging
 import re
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from unet_edu.checkpoints import NoRoom
 from unet_edu.data import folder as folders
 from unet_edu.data import pictures
 from unet_edu.data.folder import Folder, check_unchanged, prepare, read_plan, scan
@@ -621,6 +625,48 @@ def test_a_picture_of_any_depth_is_read_from_0_to_1(tmp_path, bits):
         np.testing.assert_allclose(x[0, ..., 0], array / (2**bits - 1), atol=1e-6)
 
 
+def save_16_bits(file: Path, values: np.ndarray) -> None:
+    """Write a PNG that Pillow can read and not write: (H, W, channels) uint16."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(name + data)
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", check)
+
+    height, width, n = values.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[n]  # gray, with transparency, colour, with it
+    head = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    file.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_16_bits_are_kept_or_refused(tmp_path, n):
+    # Pillow would keep the upper eight: of a camera of 12 bits, 16 levels are left.
+    values = np.random.default_rng(0).integers(0, 4096, (8, 9, n)).astype(np.uint16)
+    save_16_bits(tmp_path / "a.png", values)
+    if n == 1:
+        assert np.array_equal(pictures.read(tmp_path / "a.png").values[0], values)
+        return
+    with pytest.raises(FolderError, match=r"16 bits in each of.*as a TIFF without"):
+        pictures.read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_16_bits_of_a_coloured_tiff_are_kept(tmp_path, compression):
+    values = np.random.default_rng(0).integers(0, 4096, (8, 9, 3)).astype(np.uint16)
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, values, photometric="rgb", compression=compression)
+    assert np.array_equal(pictures.read(file).values[0], values)
+    # Of compressions that only Pillow knows it would keep eight.
+    with pytest.raises(FolderError, match="16 bits in each of several channels"):
+        pictures._read_with_pillow(file, mask=False)
+
+
 @pytest.mark.parametrize("kind", ["uint16", "float32"])
 def test_other_depths_are_scaled_by_what_trains(tmp_path, kind):
     for i in range(6):
@@ -849,6 +895,21 @@ def test_a_full_disk_is_an_error_with_a_sentence(monkeypatch, tmp_path):
         pictures.temporary((1024, 1024), np.uint8)
 
 
+@pytest.mark.parametrize("where", ["images", "masks"])
+def test_a_full_disk_is_no_fault_of_a_picture(monkeypatch, tmp_path, where):
+    make(tmp_path)
+    whole = pictures.read
+
+    def read(path: Path, mask: bool = False):
+        if where in str(path):
+            raise NoRoom(28, "There is no room")
+        return whole(path, mask=mask)
+
+    monkeypatch.setattr(pictures, "read", read)
+    with pytest.raises(NoRoom, match="There is no room"):
+        prepare(tmp_path, on_error="skip", progress=False)
+
+
 # --- What is broken, and what is suspicious.
 
 
@@ -909,6 +970,23 @@ def test_one_corrupt_tiff_and_one_cut_jpeg(tmp_path):
         "images/0.tif",
         "images/1.jpg",
     ]
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_what_a_format_does_not_check_is_not_found(tmp_path, kind):
+    # PNG has a checksum. JPEG has none: what can be decoded counts as a picture.
+    file = save(tmp_path / f"a.{kind}", gray(size=(200, 200)))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 60] = bytes(range(100, 160))
+    file.write_bytes(data)
+    if kind == "png":
+        with pytest.raises((OSError, SyntaxError)):
+            pictures.read(file)
+    else:
+        damaged = pictures.read(file).values[0, ..., 0]
+        memory = io.BytesIO()
+        Image.fromarray(gray(size=(200, 200))).save(memory, "JPEG")
+        assert not np.array_equal(damaged, np.asarray(Image.open(memory)))
 
 
 def test_a_damaged_tiff_is_said_once(tmp_path, caplog):

@@ -457,6 +457,41 @@ def test_predict_a_large_picture_in_tiles(tmp_path, monkeypatch, kind):
     assert max(Image.open(tmp_path / "large-overlay.png").size) <= 150
 
 
+FULL_DISK = """
+import resource, sys
+from unet_edu.cli import app
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+app()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit on files plays the disk")
+@pytest.mark.parametrize(
+    ("pages", "room"), [(1, 10), (3, 10), (3, 4000)], ids=["png", "tiff", "half a tiff"]
+)
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_predict_on_a_full_disk(tmp_path, pages, room, on_error):
+    # A full disk is no fault of a picture: it stops whatever else would be skipped.
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        stack = rng.integers(0, 255, (pages, 48, 64), dtype=np.uint8)
+        file = tmp_path / f"in/{name}.tif"
+        file.parent.mkdir(exist_ok=True)
+        tifffile.imwrite(file, stack, photometric="minisblack")
+    out = tmp_path / "out"
+    command = ["predict", network(tmp_path), tmp_path / "in", "-o", out]
+    command = [*map(str, command), "--on-error", on_error]
+    assert_works(unet_edu(*command))
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    code = [sys.executable, "-c", FULL_DISK, str(room)]
+    ended = subprocess.run([*code, *command], capture_output=True, text=True)
+    assert ended.returncode == 1
+    for words in ("a.tif", "o room", "ree", "before"):
+        assert words in ended.stderr, ended.stderr
+    assert "Skipped" not in ended.stderr
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
 def test_predict_another_type_of_number(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", np.zeros((40, 40), np.int8))
     result = unet_edu("predict", network(tmp_path), tmp_path / "x.tif", "-o", tmp_path)

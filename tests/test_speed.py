@@ -212,6 +212,26 @@ def test_quick_measures_every_part(tmp_path, isbi2012_files):
             assert value >= 0 or name == "added"
 
 
+def test_compiling_is_measured_without_and_with_the_other_switches(monkeypatch):
+    # That PyTorch can compile takes most of a minute and is not our business.
+    asked = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: asked.append(self))
+    values = study.compiled(study.CONFIG | study.QUICK, "cpu")
+    assert len(asked) == 2
+    full = Result.read("speed_cpu").runs(part="compile")[0]["values"]
+    assert values.keys() == full.keys()
+    assert all(math.isfinite(value) for value in values.values())
+
+
+def test_on_one_gpu_two_processes_are_not_measured(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(study.subprocess, "run", lambda *_, **__: pytest.fail("ran"))
+    values = study.measure_processes({"seed": 0}, study.CONFIG, "cuda")
+    full = Result.read("speed_cpu").runs(part="processes")[0]["values"]
+    assert values.keys() == full.keys()
+    assert all(map(math.isnan, values.values()))
+
+
 def test_the_committed_result_is_the_study_of_the_repository():
     record = Result.read("speed_cpu").record
     assert record["question"] == study.QUESTION

@@ -18,13 +18,17 @@ from unet_edu.unet import UNet
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
+class NoRoom(OSError):
+    """A disk, a quota or a limit on files is full; the message says what to free."""
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` on a temporary name beside ``path``, then rename it to ``path``.
 
     Whoever reads ``path`` sees the old file or the new one, never a part; if writing
     fails, the old one stays.
 
-    Raises OSError, with the folder to make room in, if the disk is full.
+    Raises NoRoom, with the folder to make room in, if the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,11 +47,14 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
-def _no_room(error: OSError, path: Path, written: int) -> OSError:
+def _no_room(error: OSError, path: Path, written: int) -> NoRoom:
     """Return an error that says how much room there was, and what stays."""
+    if isinstance(error, NoRoom):  # it says where, which may be another disk
+        kept = f" {path} is as it was before." if path.exists() else ""
+        return NoRoom(error.errno, f"{error.strerror}{kept}")
     free = shutil.disk_usage(path.parent).free
     kept = " What it held before is whole." if path.exists() else ""
-    return OSError(
+    return NoRoom(
         error.errno,
         f"No room to write {path}: it stopped after {written / 1e6:.1f} MB, and "
         f"{free / 1e6:.1f} MB are free there.{kept} Make room on the disk of "

@@ -487,6 +487,7 @@ def _predict_all(model, eye, jobs: list, out: Path, skip: bool, how: dict) -> No
     from tqdm import tqdm
 
     from unet_edu import runs
+    from unet_edu.checkpoints import NoRoom
 
     skipped, other = [], []
     for file, name in tqdm(jobs, "predicting", disable=len(jobs) < 2, leave=False):
@@ -496,8 +497,9 @@ def _predict_all(model, eye, jobs: list, out: Path, skip: bool, how: dict) -> No
             if not skip and not isinstance(error, (OSError, ValueError, SyntaxError)):
                 raise
             skipped.append(f"{file}: {error}")
-            if not skip:
-                raise _fail(ValueError(skipped[0])) from None
+            # A full disk is no fault of the picture, and the next one would meet it.
+            if not skip or isinstance(error, NoRoom):
+                raise _fail(ValueError(skipped[-1])) from None
             continue
         names = f"{written.mask.name}, {written.overlay.name}"
         tqdm.write(f"{file} -> {names}{' (replaced)' * written.replaced}")

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unet_edu.blocks import check_at_least, check_choice
+from unet_edu.checkpoints import NoRoom
 from unet_edu.data import masks as masks_
 from unet_edu.data import pictures
 from unet_edu.data.masks import Stored, Table, class_names, find_table
@@ -67,15 +68,20 @@ class File:
 def _facts(folder: Path, pair: Pair) -> Facts:
     """Decode a picture and its mask once, window by window, and sum them up.
 
-    Raises FolderError, OSError or ValueError for what cannot be used.
+    Raises FolderError, OSError or ValueError for what cannot be used, NoRoom if the
+    disk is full, which is no fault of the picture.
     """
     image_file, mask_file = folder / pair.image, folder / pair.mask
     try:
         image = pictures.read(image_file)
+    except NoRoom:
+        raise
     except Exception as error:  # decoders raise whatever a damaged file makes them
         raise FolderError(f"{pair.image}: {_reason(error)}") from None
     try:
         mask = pictures.read(mask_file, mask=True)
+    except NoRoom:
+        raise
     except Exception as error:
         raise FolderError(f"{pair.mask}: {_reason(error)}") from None
     notes = [f"{pair.image}: {note}" for note in image.notes]

@@ -8,6 +8,7 @@ file, which is mapped.
 
 import logging
 import os
+import re
 import tempfile
 from contextvars import ContextVar
 from itertools import pairwise
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from unet_edu.checkpoints import NoRoom
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 # Above this a TIFF is mapped; a thousand small ones are better read than kept open.
@@ -95,6 +98,7 @@ def _read_with_pillow(path: Path, mask: bool) -> Picture:
         pages = []
         for number in range(getattr(image, "n_frames", 1) if _is_tiff(path) else 1):
             image.seek(number)
+            _refuse_to_cut(image)
             page = image
             if image.getexif().get(0x0112, 1) != 1:
                 page = ImageOps.exif_transpose(image)
@@ -104,6 +108,21 @@ def _read_with_pillow(path: Path, mask: bool) -> Picture:
     if len({page.shape for page in pages}) > 1:
         raise FolderError("Its pages have different sizes. Save each as a file.")
     return Picture(np.stack(pages), palette, tuple(notes))
+
+
+def _refuse_to_cut(image) -> None:
+    """Refuse 16 bits in more than one channel, of which Pillow would keep eight.
+
+    Of a camera that counts to 4095 that would leave 16 levels, and nobody would know.
+    """
+    args = image.tile[0].args if image.tile else ""
+    stored = args if isinstance(args, str) else str(args[0])
+    if re.search(";16[BLN]$", stored) and not image.mode.startswith("I"):
+        raise FolderError(
+            "It has 16 bits in each of several channels, and no reader at hand keeps "
+            "more than eight of them. Save it as a TIFF without compression, which is "
+            "read in full, or with 8 bits."
+        )
 
 
 def _is_tiff(path: Path) -> bool:
@@ -230,7 +249,7 @@ def _without_alpha(picture: Picture) -> Picture:
 def temporary(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
     """Return an array that lives in a temporary file, gone when nobody uses it.
 
-    Raises OSError, with what to do, if the disk has no room for it.
+    Raises NoRoom, with what to do, if the disk has no room for it.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     with tempfile.TemporaryFile() as file:
@@ -242,7 +261,7 @@ def reserve(descriptor: int, size: int, folder: Path) -> None:
     """Take ``size`` bytes of disk for a file that will be written through a map.
 
     Without it a full disk would end the program without a word: a write to a map that
-    finds no room is no error but a signal. Raises OSError if there is no room.
+    finds no room is no error but a signal. Raises NoRoom if there is none.
     """
     try:
         if hasattr(os, "posix_fallocate"):
@@ -250,10 +269,11 @@ def reserve(descriptor: int, size: int, folder: Path) -> None:
         else:
             os.truncate(descriptor, size)
     except OSError as error:
-        raise OSError(
+        raise NoRoom(
+            error.errno,
             f"There is no room for {size / 2**20:.0f} MiB in {folder} "
             f"({error.strerror}). Free some; for temporary files another folder may "
-            "be named by TMPDIR."
+            "be named by TMPDIR.",
         ) from None
 
 
