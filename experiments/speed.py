@@ -111,9 +111,9 @@ def stages(config, seeds):
             times += [{"part": "compile", "seed": seed}]
     counts = [{"part": "kept", "depth": depth} for depth in config["depths"]]
     counts += [
-        {"part": "training", "width": width, "arm": arm}
+        {"part": "training", "width": width, "seed": seed}
         for width in all_widths
-        for arm in ("plain", "fit", "forget", "monai_basic", "monai_unet")
+        for seed in seeds
     ]
     counts += [
         {"part": "memory", "side": side, "how": how}
@@ -399,12 +399,13 @@ def measure_kept(key, config, device):
 
 
 def measure_training(key, config, device):
-    """Measure the peak of memory of training, in a process of its own, in bytes."""
-    call = f"training_peak({key['width']}, {key['arm']!r}, {config!r}, {device!r})"
-    return {"peak": elsewhere(call)}
+    """Measure the peak of memory of training, in bytes, a process for each."""
+    arms = ("plain", "fit", "forget", "monai_basic", "monai_unet")
+    call = f"{key['width']}, {config!r}, {device!r}"
+    return {arm: elsewhere(f"training_peak({arm!r}, {call})") for arm in arms}
 
 
-def training_peak(width: int, arm: str, config: dict, device: str) -> int:
+def training_peak(arm: str, width: int, config: dict, device: str) -> int:
     """Return the bytes that two steps add to the peak of this process."""
     torch.set_num_threads(config["threads"])
     if arm.startswith("monai"):
