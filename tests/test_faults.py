@@ -178,6 +178,21 @@ def test_a_full_disk_keeps_the_file_that_was_there(tmp_path, number):
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_an_error_that_names_another_disk_still_does(tmp_path):
+    # A temporary file may lie elsewhere: that disk is to be freed, not this one.
+    file = tmp_path / "a.txt"
+    write_text(file, "before")
+
+    def write(partial: Path) -> None:
+        raise checkpoints.NoRoom(errno.ENOSPC, "There is no room in the other folder.")
+
+    with pytest.raises(checkpoints.NoRoom, match="no room in the other folder") as told:
+        checkpoints.write_atomically(file, write)
+    assert f"{file} is as it was before" in str(told.value)
+    assert "Make room on" not in str(told.value)
+    assert file.read_text() == "before"
+
+
 def test_another_error_is_not_taken_for_a_full_disk(tmp_path):
     def write(partial: Path) -> None:
         raise PermissionError(errno.EACCES, "no")

@@ -72,18 +72,7 @@ def _facts(folder: Path, pair: Pair) -> Facts:
     disk is full, which is no fault of the picture.
     """
     image_file, mask_file = folder / pair.image, folder / pair.mask
-    try:
-        image = pictures.read(image_file)
-    except NoRoom:
-        raise
-    except Exception as error:  # decoders raise whatever a damaged file makes them
-        raise FolderError(f"{pair.image}: {_reason(error)}") from None
-    try:
-        mask = pictures.read(mask_file, mask=True)
-    except NoRoom:
-        raise
-    except Exception as error:
-        raise FolderError(f"{pair.mask}: {_reason(error)}") from None
+    image, mask = _read(folder, pair.image), _read(folder, pair.mask, mask=True)
     notes = [f"{pair.image}: {note}" for note in image.notes]
     notes += [f"{pair.mask}: {note}" for note in mask.notes]
     _check_sizes(pair, image, mask)
@@ -106,6 +95,15 @@ def _facts(folder: Path, pair: Pair) -> Facts:
         stored=stored,
         notes=notes,
     )
+
+
+def _read(folder: Path, name: str, mask: bool = False) -> pictures.Picture:
+    try:
+        return pictures.read(folder / name, mask=mask)
+    except NoRoom:
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file makes them
+        raise FolderError(f"{name}: {_reason(error)}") from None
 
 
 def _reason(error: Exception) -> str:
