@@ -1,11 +1,15 @@
 """Would a better block help?
 
-Two parts. ``blocks``: plain U-Net, a U-Net of residual blocks, of MultiRes blocks and
+Three parts. ``blocks``: plain U-Net, a U-Net of residual blocks, of MultiRes blocks and
 of recurrent residual blocks, all of about half a million parameters. ``depth``: a small
 U with 2, 4 and 8 convolutions a level, with a shortcut around each but the first or
-without, with batch norm or without. Every network runs at each of two learning rates
-with each seed.
+without, with batch norm or without. ``memory``: the recurrent network whose batch norms
+keep the statistics of each application apart, and the one that mixes them, both scored
+in use and with the statistics that they were trained with, those of the images in front
+of them. Every network runs at each of two learning rates with each seed.
 """
+
+import copy
 
 import torch
 from torch import nn
@@ -64,7 +68,13 @@ def stages(config, seeds):
         for lr in config["rates"]
         for seed in seeds[: config["seeds_for_depth"]]
     ]
-    return [depth + blocks]
+    memory = [
+        {"part": "memory", "arm": arm, "lr": lr, "seed": seed}
+        for arm in ("apart", "shared")
+        for lr in config["rates"]
+        for seed in seeds
+    ]
+    return [depth + blocks + memory]
 
 
 def run(key, config, device, done):
@@ -84,6 +94,15 @@ def run(key, config, device, done):
     }
     if key["part"] == "depth":
         return values | {"iou": evaluate(model, middle(splits.held_out))["iou"][1]}
+    if key["part"] == "memory":
+        in_use = evaluate(model, splits.held_out)
+        trained = evaluate(as_in_training(model), splits.held_out)
+        return values | {
+            "iou": in_use["iou"][1],
+            "loss": in_use["loss"],
+            "iou_as_in_training": trained["iou"][1],
+            "loss_as_in_training": trained["loss"],
+        }
     scores = recipes.score(model, splits.held_out, None)
     return values | {
         "iou": scores["iou"][1],
@@ -98,9 +117,23 @@ def build(key, config, n_channels):
     if key["part"] == "blocks":
         net, options = ARMS[key["arm"]]
         return net(n_channels, 2, **options)
+    if key["part"] == "memory":
+        net, options = ARMS["r2_unet"]
+        apart = key["arm"] == "apart"
+        return net(n_channels, 2, own_statistics=apart, **options)
     shortcut, norm = key["arm"] == "shortcut", key["norm"] == "batch"
     sizes = config["base_channels"], config["depth"]
     return DeepUNet(n_channels, 2, key["convs"], shortcut, norm, *sizes)
+
+
+def as_in_training(model):
+    """Return a copy whose batch norms use the statistics of the images at hand."""
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # Without running statistics a batch norm has no others, in either mode.
+            module.running_mean = module.running_var = None
+    return model
 
 
 def middle(data, side=256):

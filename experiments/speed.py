@@ -85,6 +85,19 @@ QUICK = {
     "small": True,
 }
 
+# A GPU has done a step of these sizes before Python has asked for the next: there, more
+# images at once, and more steps, since a call has costs of its own.
+ON = {
+    "cuda": {
+        "batch_size": 32,
+        "steps": 16,
+        "rounds": 5,
+        "widest": {"width": 64, "steps": 16},
+        "compile_seeds": 1,
+        "loading": {"side": 1024, "files": 16, "steps": 16, "workers": 8},
+    }
+}
+
 
 def stages(config, seeds):
     """First times, then what is the same every time, then quality, then processes."""
@@ -280,7 +293,9 @@ def write_pictures(folder: Path, n: int, side: int) -> None:
 
 def measure_compile(key, config, device):
     """Time steps of a compiled network, in a process that has compiled nothing yet."""
-    return elsewhere(f"compiled({config!r}, {device!r})")
+    # What an earlier run has left on the disk would save the compiling.
+    call = f"compiled({config!r}, {device!r})"
+    return elsewhere(call, TORCHINDUCTOR_FORCE_DISABLE_CACHES="1")
 
 
 def compiled(config: dict, device: str) -> dict[str, float]:
@@ -288,25 +303,22 @@ def compiled(config: dict, device: str) -> dict[str, float]:
 
     Once in the plain loop, and once on top of channels last and bf16.
     """
-    import torch._inductor.config
-
     torch.set_num_threads(config["threads"])
     data, first, arms = pieces(config), {}, {}
     both = {"channels_last": True, "bf16": True}
-    # What an earlier run has left on the disk would save the compiling.
-    with torch._inductor.config.patch(force_disable_caches=True):
-        for name, switches in (("", {}), ("both_", both)):
-            net, fast = unet(config), unet(config)
-            fast.compile()
-            plain, compiled = (
-                partial(plain_loop, each, data, config, device, **switches)
-                for each in (net, fast)
-            )
-            start = time.perf_counter()
-            compiled()
-            first[name] = time.perf_counter() - start
-            arms |= {f"{name}plain": plain, f"{name}compiled": compiled}
-        values = per_step(arms, config)
+    for name, switches in (("", {}), ("both_", both)):
+        net, fast = unet(config), unet(config)
+        fast.compile()
+        plain, compiled = (
+            partial(plain_loop, each, data, config, device, **switches)
+            for each in (net, fast)
+        )
+        plain()  # what starts up once is not the compiler's
+        start = time.perf_counter()
+        compiled()
+        first[name] = time.perf_counter() - start
+        arms |= {f"{name}plain": plain, f"{name}compiled": compiled}
+    values = per_step(arms, config)
     # Its first call took as many steps as any other; the rest was compiling.
     for name, seconds in first.items():
         steps = config["steps"] * values[f"{name}compiled"]
@@ -339,11 +351,7 @@ def measure_processes(key, config, device):
             command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
             command += [f"--nproc-per-node={processes}", str(file)]
             env = os.environ | {"OMP_NUM_THREADS": str(each)}
-            printed = subprocess.run(
-                command, env=env, capture_output=True, text=True, check=True
-            ).stdout
-            # The last line: Gloo, too, may print who is connected.
-            found[name] = float(printed.splitlines()[-1])
+            found[name] = float(last_line(command, env))
     return found
 
 
@@ -355,6 +363,7 @@ def one_of_many(config: dict, device: str) -> None:
     fitted(net, data, shared, device)  # the first one also starts the workers
     start = time.perf_counter()
     fitted(net, data, shared, device)
+    wait()
     if os.environ["RANK"] == "0":
         print(time.perf_counter() - start)
 
@@ -377,7 +386,7 @@ def measure_quality(key, config, device):
         progress=False,
         **FLOAT32 if key["arm"] == "float32" else {},
     )
-    scores = recipes.score(net, splits.held_out, splits.regions)
+    scores = recipes.score(net, splits.held_out, None)
     return {"dice": scores["dice"][1], "iou": scores["iou"][1]}
 
 
@@ -399,14 +408,19 @@ def measure_kept(key, config, device):
 
 
 def measure_training(key, config, device):
-    """Measure the peak of memory of training, in bytes, a process for each."""
+    """Measure the peak of memory of training, in bytes, a process for each.
+
+    A GPU's account is of arrays and not of a process: there, this one will do.
+    """
     arms = ("plain", "fit", "forget", "monai_basic", "monai_unet")
+    if device == "cuda":
+        return {arm: training_peak(arm, key["width"], config, device) for arm in arms}
     call = f"{key['width']}, {config!r}, {device!r}"
     return {arm: elsewhere(f"training_peak({arm!r}, {call})") for arm in arms}
 
 
 def training_peak(arm: str, width: int, config: dict, device: str) -> int:
-    """Return the bytes that two steps add to the peak of this process."""
+    """Return the bytes that two steps add to the peak."""
     torch.set_num_threads(config["threads"])
     if arm.startswith("monai"):
         net = monai_networks(config, width)[arm == "monai_unet"]
@@ -446,9 +460,10 @@ def saved_bytes(net: nn.Module, x: torch.Tensor) -> int:
 
 @torch.no_grad()
 def measure_inference(key, config, device):
-    """Time one image through our network in several dresses, and through MONAI's."""
-    import onnxruntime
+    """Time one image through our network in several dresses, and through MONAI's.
 
+    ONNX files only beside a network on the processor, which is where they run.
+    """
     side = config["tile"]
     x = torch.rand(1, 1, side, side, device=device)
     last = x.contiguous(memory_format=torch.channels_last)
@@ -469,6 +484,10 @@ def measure_inference(key, config, device):
         "monai_basic": lambda: basic(x),
         "monai_unet": lambda: residual(x),
     }
+    if device == "cuda":
+        return timed(arms, 10 * config["rounds"])
+    import onnxruntime
+
     with tempfile.TemporaryDirectory() as folder:
         files = {"onnx": to_onnx(net, f"{folder}/net.onnx")}
         files["int8"] = to_int8(files["onnx"], f"{folder}/int8.onnx", [x.cpu()])
@@ -479,7 +498,7 @@ def measure_inference(key, config, device):
             feed = {"x": x.cpu().numpy()}
             arms[name] = lambda session=session, feed=feed: session.run(None, feed)
         sizes = {f"{name}_bytes": os.path.getsize(file) for name, file in files.items()}
-    return timed(arms, 10 * config["rounds"], device) | sizes
+    return timed(arms, 10 * config["rounds"]) | sizes
 
 
 def measure_tiles(key, config, device):
@@ -494,7 +513,7 @@ def measure_tiles(key, config, device):
         "monai": lambda: sliding(other, image, config),
         "monai_last": lambda: sliding(net, image, config),
     }
-    values = timed(arms, config["rounds"], device)
+    values = timed(arms, config["rounds"])
     for name, call in arms.items():
         values[f"{name}_tiles"] = count_calls(net if name != "monai" else other, call)
     if key["seed"] == 0:
@@ -551,8 +570,10 @@ def measure_size(key, config, device):
     arms = {"tiles": lambda: tiled_to_classes(net, image, config)}
     if key["side"] <= config["whole_up_to"]:
         arms["whole"] = lambda: whole(other, image)
-    # The first call starts up what the small images need; the large ones do without.
-    return timed(arms, 1, device, warm=key["side"] <= config["whole_up_to"])
+    # The first call starts up what the small images need; the large ones do with that
+    # of a single tile.
+    tiled_to_classes(net, noise(config["tile"]), config)
+    return timed(arms, 1, warm=key["side"] <= config["whole_up_to"])
 
 
 def tiled_to_classes(net, image, config):
@@ -568,13 +589,19 @@ def whole(net, image):
 
 
 def measure_memory(key, config, device):
-    """Measure the peak of memory that an image takes, in a process of its own."""
+    """Measure the peak of memory that an image takes, in a process of its own.
+
+    A GPU's account is of arrays, and only of those that are on it: there, the image and
+    the answer, which lie beside the processor, are not in it.
+    """
+    if device == "cuda":
+        return {"peak": peak(key["side"], key["how"], config, device)}
     call = f"peak({key['side']}, {key['how']!r}, {config!r}, {device!r})"
     return {"peak": elsewhere(call)}
 
 
 def peak(side: int, how: str, config: dict, device: str) -> int:
-    """Return the bytes that segmenting an image adds to the peak of this process."""
+    """Return the bytes that segmenting an image adds to the peak."""
     net = unet(config).to(device).eval()
     work = {
         "whole": lambda image: whole(net, image),
@@ -608,7 +635,12 @@ def resident(name: str) -> int:
 
 
 def measure_import(key, config, device):
-    """Time what importing the package adds to importing PyTorch."""
+    """Time what importing the package adds to importing PyTorch.
+
+    It takes the processor, whatever else is there: beside a GPU it is left out.
+    """
+    if device == "cuda":
+        return dict.fromkeys(("torch", "both", "added"), float("nan"))
     found = {}
     for name, code in [("torch", "import torch"), ("both", "import torch, unet_edu")]:
         times = []
@@ -689,13 +721,12 @@ def fitted(net, data, config, device, **settings):
 
 
 def per_step(arms: dict[str, Callable], config: dict) -> dict[str, float]:
-    # Every arm ends with a number, so nothing is left to wait for.
-    found = timed(arms, config["train_rounds"], "cpu")
+    found = timed(arms, config["train_rounds"])
     return {name: seconds / config["steps"] for name, seconds in found.items()}
 
 
 def timed(
-    arms: dict[str, Callable], rounds: int, device: str, warm: bool = True
+    arms: dict[str, Callable], rounds: int, warm: bool = True
 ) -> dict[str, float]:
     """Return the median seconds of each arm, called in turns after a first call."""
     found = {name: [] for name in arms}
@@ -703,14 +734,19 @@ def timed(
         for name, call in arms.items():
             start = time.perf_counter()
             call()
-            if device == "cuda":
-                torch.cuda.synchronize()
+            wait()
             if i:
                 found[name].append(time.perf_counter() - start)
     return {name: float(np.median(times)) for name, times in found.items()}
 
 
-def elsewhere(call: str):
+def wait() -> None:
+    """Let a GPU end what it was asked to do: a call of Python only asks."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def elsewhere(call: str, **environment: str):
     """Return what a function of this file returns in a process of its own."""
     code = (
         "import json\n"
@@ -718,8 +754,18 @@ def elsewhere(call: str):
         f"print(json.dumps(studies.load_study('speed').{call}))\n"
     )
     command = [sys.executable, "-c", code]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(printed.stdout.splitlines()[-1])
+    return json.loads(last_line(command, os.environ | environment))
+
+
+def last_line(command: list[str], environment: dict[str, str]) -> str:
+    """Return the last line that a command prints; others may report on the way."""
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if ended.returncode:
+        raise RuntimeError(
+            f"A process of the study ended with {ended.returncode}. It said last:\n"
+            f"{ended.stderr[-3000:]}"
+        )
+    return ended.stdout.splitlines()[-1]
 
 
 def noise(side: int) -> torch.Tensor:

@@ -223,6 +223,29 @@ def test_compiling_is_measured_without_and_with_the_other_switches(monkeypatch):
     assert all(math.isfinite(value) for value in values.values())
 
 
+def test_a_process_of_the_study_that_fails_says_why():
+    with pytest.raises(RuntimeError, match=r"(?s)ended with 1\..*'nothing'"):
+        study.elsewhere("nothing()")
+
+
+def test_a_process_of_the_study_knows_what_it_is_told():
+    assert study.elsewhere("os.environ['LOUD']", LOUD="1") == "1"
+
+
+def test_a_gpu_is_asked_for_more_work_at_once(monkeypatch, tmp_path):
+    assert study.ON["cuda"].keys() <= study.CONFIG.keys()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(study, "run", lambda key, config, *_: {"config": config})
+    monkeypatch.setattr(studies, "load_study", lambda name: study)
+    out = tmp_path / "speed.json"
+    record = run_study("speed", device="cuda", out=out, progress=False).record
+    assert record["config"] == study.CONFIG | study.ON["cuda"]
+    assert record["device"] == "a GPU"
+    compiled = [run for run in record["runs"] if run["key"]["part"] == "compile"]
+    assert len(compiled) == 1
+
+
 def test_on_one_gpu_two_processes_are_not_measured(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(study.subprocess, "run", lambda *_, **__: pytest.fail("ran"))

@@ -81,6 +81,7 @@ def run_study(
     Each run is kept as it ends, in a file beside ``out``; a study that was killed goes
     on from there. ``out`` itself appears only when the last run has ended. A finished
     study is not run again, but more seeds may be added to it.
+    A study may take other sizes on another device; its result holds those it took.
 
     Args:
         name: one of :func:`names`.
@@ -107,7 +108,8 @@ def run_study(
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("There is no CUDA device here; use device='cpu'.")
     study = load_study(name)
-    config = study.CONFIG | (study.QUICK if quick else {})
+    config = study.CONFIG | getattr(study, "ON", {}).get(device, {})
+    config |= study.QUICK if quick else {}
     if width is not None:
         check_at_least("width", width, 1)
         config["base_channels"] = width

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import gather_object
+from accelerate.utils import DataLoaderConfiguration, gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -167,7 +167,11 @@ def fit(
         precision = "bf16" if has_bf16(chosen) else "no"
     if not distributed:
         _meet_again(chosen)
-    accelerator = Accelerator(mixed_precision=precision, cpu=device == "cpu")
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        cpu=device == "cpu",
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
+    )
     channels_last = channels_last and prefer_channels_last(model)
     order = torch.Generator()
     loader = DataLoader(
@@ -176,7 +180,7 @@ def fit(
         shuffle=True,
         generator=order,
         num_workers=workers,
-        # From locked memory a GPU fetches a batch while it computes on another.
+        # From locked memory a GPU fetches a batch by itself: `non_blocking`, above.
         pin_memory=accelerator.device.type == "cuda",
     )
     # Fused: one pass over all weights. A CPU does not notice (chapter 12); a GPU is
