@@ -3,10 +3,10 @@
 Three parts. ``blocks``: plain U-Net, a U-Net of residual blocks, of MultiRes blocks and
 of recurrent residual blocks, all of about half a million parameters. ``depth``: a small
 U with 2, 4 and 8 convolutions a level, with a shortcut around each but the first or
-without, with batch norm or without. ``memory``: the recurrent network whose batch norms
-keep the statistics of each application apart, and the one that mixes them, both scored
-in use and with the statistics that they were trained with, those of the images in front
-of them. Every network runs at each of two learning rates with each seed.
+without, with batch norm or without. ``memory``: the networks of ``blocks``, and the
+recurrent one once more with batch norms that mix the statistics of their applications;
+each is scored in use, and with the statistics of the image in front of it, as it was
+trained. Every network runs at each of two learning rates with each seed.
 """
 
 import copy
@@ -26,6 +26,7 @@ ARMS = {
     "multires_unet": (MultiResUNet, {"base_channels": 8, "depth": 4}),
     "r2_unet": (R2UNet, {"base_channels": 7, "depth": 4}),
 }
+SHARED = {"base_channels": 7, "depth": 4, "own_statistics": False}
 CONFIG = {
     "data": ["isbi2012", "cells"],
     "seeds_on_cells": 3,
@@ -70,7 +71,7 @@ def stages(config, seeds):
     ]
     memory = [
         {"part": "memory", "arm": arm, "lr": lr, "seed": seed}
-        for arm in ("apart", "shared")
+        for arm in (*ARMS, "r2_unet_shared")
         for lr in config["rates"]
         for seed in seeds
     ]
@@ -114,13 +115,9 @@ def run(key, config, device, done):
 
 def build(key, config, n_channels):
     """Return the network of one run; its weights come from PyTorch's generator."""
-    if key["part"] == "blocks":
-        net, options = ARMS[key["arm"]]
+    if key["part"] != "depth":
+        net, options = (ARMS | {"r2_unet_shared": (R2UNet, SHARED)})[key["arm"]]
         return net(n_channels, 2, **options)
-    if key["part"] == "memory":
-        net, options = ARMS["r2_unet"]
-        apart = key["arm"] == "apart"
-        return net(n_channels, 2, own_statistics=apart, **options)
     shortcut, norm = key["arm"] == "shortcut", key["norm"] == "batch"
     sizes = config["base_channels"], config["depth"]
     return DeepUNet(n_channels, 2, key["convs"], shortcut, norm, *sizes)

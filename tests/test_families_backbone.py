@@ -20,6 +20,7 @@ from unet_edu.families.backbone import (
     UpJoin,
 )
 from unet_edu.ledger import ledger
+from unet_edu.studies import load_study
 
 
 def count(net: nn.Module) -> int:
@@ -247,3 +248,16 @@ ILL = {
 def test_ill_settings(build, args, options, says):
     with torch.device("meta"), pytest.raises(ValueError, match=says):
         build(*args, **options)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_as_in_training_asks_the_images_and_not_the_memory(apart):
+    net = shake(R2UNet(1, 2, base_channels=4, depth=2, own_statistics=apart))
+    memories = {name: value.clone() for name, value in net.named_buffers()}
+    x = torch.rand(2, 1, 16, 16)
+    with torch.no_grad():
+        in_use, found = net(x), load_study("backbone").as_in_training(net)(x)
+        for name, value in net.named_buffers():
+            assert torch.equal(value, memories[name])  # the net itself is left alone
+        torch.testing.assert_close(found, net.train()(x))
+    assert not torch.allclose(found, in_use, atol=0.01)
