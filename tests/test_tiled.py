@@ -18,6 +18,7 @@ from unet_edu import UNet, cli
 from unet_edu.checkpoints import save_weights
 from unet_edu.inference import predict, predict_tiled
 from unet_edu.ledger import ledger
+from unet_edu.runs import on_best_device
 
 # The three geometries that have a name in the book, on two levels. There, the outputs
 # of the article's network are 8 pixels smaller than its input, the paper's 40.
@@ -568,9 +569,10 @@ def test_predict_takes_tiles(tmp_path, picture, geometry, options):
     mask = np.asarray(Image.open(tmp_path / "slice-mask.png"))
     assert (tmp_path / "slice-overlay.png").is_file()
     pixels = np.asarray(Image.open(picture), dtype=np.float32)[None] / 255
-    answer = tiled(model, pixels, *options[1::2])
+    # On the command's device: two devices round differently.
+    answer = tiled(on_best_device(model), pixels, *options[1::2])
     assert np.array_equal(mask, answer.argmax(0))
-    whole = predict(model, torch.from_numpy(pixels)[None])[0].argmax(0)
+    whole = predict(model, torch.from_numpy(pixels)[None])[0].argmax(0).cpu()
     # The paper's network cannot tell; the other sees zeros at the tiles' edges.
     assert np.array_equal(mask, whole) == (geometry == "paper")
 

@@ -19,6 +19,7 @@ from unet_edu import UNet, losses, training
 from unet_edu.checkpoints import load_unet, save_weights
 from unet_edu.data.augment import RandomCrops
 from unet_edu.data.cells import Cells
+from unet_edu.inference import predict
 from unet_edu.training import NonFiniteLoss, crop_mask, cross_entropy, evaluate, fit
 
 SMALL = {"size": 32, "diameter": 12}
@@ -673,17 +674,16 @@ def test_weights_change_what_is_learned():
         fit(
             model,
             data,
-            epochs=20,
+            epochs=40,
             batch_size=8,
             lr=0.03,
             precision="no",
             progress=False,
         )
-        with torch.no_grad():
-            return model.eval()(images).argmax(1).float().mean().item()
+        return predict(model, images).argmax(1).float().mean().item()
 
     # Noise cannot be predicted, so the dear class is called wherever in doubt.
-    assert share_of_ones(10.0) > 0.8 > 0.7 > share_of_ones(1.0)
+    assert share_of_ones(10.0) > 0.9 > 0.6 > share_of_ones(1.0)
 
 
 class TrainsOnItsOwn(nn.Module):

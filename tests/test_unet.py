@@ -315,6 +315,8 @@ def test_dropout_acts_in_training_alone():
     assert (seen[0][deepest > 0] == 0).any()
 
 
+# Not with whatever weights come: a network this narrow is dead with some of them.
+torch.manual_seed(0)
 CONFIGS = {
     "default": UNet(1, 1, base_channels=2),
     "all other": UNet(
