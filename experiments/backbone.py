@@ -26,7 +26,7 @@ ARMS = {
     "multires_unet": (MultiResUNet, {"base_channels": 8, "depth": 4}),
     "r2_unet": (R2UNet, {"base_channels": 7, "depth": 4}),
 }
-SHARED = {"base_channels": 7, "depth": 4, "own_statistics": False}
+SHARED = R2UNet, ARMS["r2_unet"][1] | {"own_statistics": False}
 CONFIG = {
     "data": ["isbi2012", "cells"],
     "seeds_on_cells": 3,
@@ -116,7 +116,7 @@ def run(key, config, device, done):
 def build(key, config, n_channels):
     """Return the network of one run; its weights come from PyTorch's generator."""
     if key["part"] != "depth":
-        net, options = (ARMS | {"r2_unet_shared": (R2UNet, SHARED)})[key["arm"]]
+        net, options = (ARMS | {"r2_unet_shared": SHARED})[key["arm"]]
         return net(n_channels, 2, **options)
     shortcut, norm = key["arm"] == "shortcut", key["norm"] == "batch"
     sizes = config["base_channels"], config["depth"]

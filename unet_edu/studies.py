@@ -80,8 +80,8 @@ def run_study(
 
     Each run is kept as it ends, in a file beside ``out``; a study that was killed goes
     on from there. ``out`` itself appears only when the last run has ended. A finished
-    study is not run again, but more seeds may be added to it.
-    A study may take other sizes on another device; its result holds those it took.
+    study is not run again, but more seeds may be added to it. On another device a study
+    may take other sizes; its result holds those it took.
 
     Args:
         name: one of :func:`names`.
